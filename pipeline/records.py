@@ -1,0 +1,165 @@
+"""The values that pass between stages. No I/O and no third-party import here."""
+
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+PICO_USD = Decimal("1e-12")  # the ledger counts money in whole pico-USD
+
+
+class Task(StrEnum):
+    """What a prompt asks for."""
+
+    CODE = "code"
+    CLASSIFICATION = "classification"
+    REASONING = "reasoning"
+    TRANSLATION = "translation"
+    CREATIVE = "creative"
+    GENERAL = "general"
+    VISION = "vision"
+
+
+class Difficulty(StrEnum):
+    """How hard a prompt is expected to be."""
+
+    EASY = "easy"
+    MEDIUM = "medium"
+    HARD = "hard"
+
+
+class Tier(StrEnum):
+    """A column of the route table, from cheap to dear."""
+
+    BUDGET = "budget"
+    BALANCED = "balanced"
+    QUALITY = "quality"
+
+
+class Status(StrEnum):
+    """What became of a row."""
+
+    OK = "ok"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    TRUNCATED = "truncated"
+    PENDING = "pending"
+
+
+class Finish(StrEnum):
+    """How a provider ended an answer, its own word mapped to one of ours."""
+
+    OK = "ok"
+    EMPTY = "empty"  # nothing but white space came
+    TRUNCATED = "truncated"
+    BLOCKED = "blocked"
+    INCOMPLETE = "incomplete"  # the provider broke off: ask again
+    UNEXPECTED = "unexpected"  # a tool call nobody offered
+    UNKNOWN = "unknown"  # a word we have never seen: never taken for a good answer
+
+
+class UsageStatus(StrEnum):
+    """Whether the billed tokens were reported."""
+
+    MEASURED = "measured"
+    MISSING = "missing"
+    INVALID = "invalid"
+
+
+class Usage(NamedTuple):
+    """Billable tokens in disjoint classes: fresh input, cached input, cache writes, output. `reasoning` is part of `output`."""
+
+    input: int
+    output: int
+    cached_input: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    reasoning: int = 0
+
+    @property
+    def total_input(self) -> int:
+        """Return every input token, fresh, cached or written to a cache."""
+        return self.input + self.cached_input + self.cache_write_5m + self.cache_write_1h
+
+
+class Price(NamedTuple):
+    """Prices of one model in USD per million tokens, in force from `since` on."""
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    cache_write_5m: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    since: date = date.min
+    source: str = ""
+
+
+class Model(NamedTuple):
+    """A model as routed: who serves it, what it can take, what it costs. `prices` are in order of `since`."""
+
+    name: str
+    provider: str
+    context_tokens: int
+    prices: tuple[Price, ...]
+    vision: bool = False
+    api_name: str = ""  # the name the provider knows it by; empty: `name`
+    retires: date | None = None
+    only: Mapping[str, tuple[Any, ...]] = {}  # column -> values: the rows this model may take
+    options: Mapping[str, Any] = {}  # capabilities of the dialect, as the adapter names them
+
+    @property
+    def wire_name(self) -> str:
+        """Return the name to send."""
+        return self.api_name or self.name
+
+
+class Parameters(NamedTuple):
+    """What is the same for every request of a job."""
+
+    max_output_tokens: int
+    temperature: float | None = None
+    schema: str | None = None  # canonical JSON text of a JSON Schema
+    choices: tuple[str, ...] = ()  # the only answers allowed
+
+
+class Request(NamedTuple):
+    """One distinct question to one model. `messages` (JSON text of a message list) replaces `system` and `user` where given."""
+
+    request_id: bytes  # 16 bytes, see `identity`
+    row_id: str  # id of the first row that asks it
+    user: str
+    system: str | None = None
+    image: str | None = None
+    messages: str | None = None
+    input_tokens: int = 0  # estimate
+    task: str = Task.GENERAL
+    escalate_to: str | None = None
+
+
+class HttpRequest(NamedTuple):
+    """A POST in some dialect; the transport adds host and key."""
+
+    path: str
+    body: bytes
+
+
+class HttpResponse(NamedTuple):
+    """A whole HTTP answer; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Answer(NamedTuple):
+    """What a model said, and what it will be billed as."""
+
+    text: str
+    finish: Finish = Finish.OK
+    raw_finish: str = ""
+    usage: Usage | None = None
+    usage_status: UsageStatus = UsageStatus.MEASURED
+    model_echo: str = ""
+    provider_request_id: str = ""
+    limits: Mapping[str, str] = {}  # rate-limit headers, for `limits`

@@ -1,0 +1,306 @@
+"""The job file: TOML in, a `Job` or one error that names every mistake out."""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.errors import JobError
+from pipeline.records import Difficulty, Task, Tier
+
+
+def _money(value: object) -> Decimal:
+    """Read money from a quoted decimal; a TOML float has already lost digits."""
+    if isinstance(value, Decimal):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('write the amount in quotes, as in "0.15", so that no digit is lost')
+    try:
+        amount = Decimal(value)
+    except InvalidOperation as error:
+        raise ValueError(f"{value!r} is not an amount of USD, as in \"0.15\"") from error
+    if not amount.is_finite() or amount < 0:
+        raise ValueError("must be a finite amount >= 0")
+    return amount
+
+
+def _cap(value: object) -> Decimal:
+    """Read a cap, where a plain number is exact enough to be meant."""
+    return _money(str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value)
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+_AMOUNT_SCHEMA = {"type": "string", "pattern": r"^\d+(\.\d+)?$"}
+Usd = Annotated[Decimal, BeforeValidator(_money), WithJsonSchema(_AMOUNT_SCHEMA)]
+UsdCap = Annotated[
+    Decimal, BeforeValidator(_cap), WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, _AMOUNT_SCHEMA]})
+]
+OneOrMany = Annotated[list[str], BeforeValidator(_one_or_many), Field(min_length=1)]
+
+
+AnySection = TypeVar("AnySection", bound=BaseModel)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Input(_Section):
+    """`[input]`: where the rows come from."""
+
+    path: OneOrMany = Field(description="Parquet, CSV or JSONL file(s) or globs; .gz and .zst are read as they are")
+    id: str | None = Field(None, description="column that names a row; otherwise row number and content")
+    encoding: str = Field("utf-8", description="of CSV and JSONL files")
+    max_row_bytes: int = Field(64 << 20, gt=0, description="a longer row is a bad row")
+
+
+class Prompt(_Section):
+    """`[prompt]`: how a row becomes a request."""
+
+    column: str | None = Field(None, description="a column that holds the ready user message")
+    messages: str | None = Field(None, description="a column that holds a list of {role, content}")
+    system: str | None = Field(None, description="Jinja2 template of the system message; columns are variables")
+    user: str | None = Field(None, description="Jinja2 template of the user message")
+    image: str | None = Field(None, description="column with an image URL or path: makes the row a vision row")
+    max_output_tokens: int = Field(1024, gt=0)
+    temperature: float | None = Field(0, ge=0, le=2)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in ("column", "messages", "user") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of column, messages or user; given: {', '.join(given) or 'none'}")
+        if self.messages is not None and self.system is not None:
+            raise ValueError("system goes with column or user; a messages column brings its own system message")
+        return self
+
+
+class BaselineColumn(_Section):
+    """`baseline = { column = "..." }`: the baseline model is named by the row."""
+
+    column: str
+
+
+_CELL = re.compile(rf"({'|'.join(Task)})(\.({'|'.join(Difficulty)}))?")
+
+
+class Route(_Section):
+    """`[route]`: which model gets which row."""
+
+    tier: Tier = Tier.BALANCED
+    baseline: str | BaselineColumn | dict[Task, str] = "gpt-4o"
+    max_cost_usd: UsdCap | None = Field(None, description="per request: walk budget, balanced, quality for what fits")
+    escalate: bool = Field(True, description="ask the next tier once when an answer fails its checks")
+    task: Task | None = Field(None, description="pins the task of every row")
+    table: dict[Tier, dict[str, OneOrMany]] = Field(
+        default_factory=dict, description='cells to override: task or "task.hard" = model or models in order'
+    )
+
+    @field_validator("table")
+    @classmethod
+    def _known_cells(cls, table: dict[Tier, dict[str, list[str]]]) -> dict[Tier, dict[str, list[str]]]:
+        bad = [f"{tier}.{cell}" for tier, cells in table.items() for cell in cells if not _CELL.fullmatch(cell)]
+        if bad:
+            raise ValueError(
+                f"no such cell: {', '.join(bad)}; a cell is a task ({', '.join(Task)}), "
+                f"alone or with a difficulty (as in code.{Difficulty.HARD})"
+            )
+        return table
+
+
+class Provider(_Section):
+    """`[providers.NAME]`: where to send, with which key, how fast."""
+
+    adapter: str | None = Field(None, description='a built-in dialect, "recorded", "local" or package.module:Class')
+    base_url: str | None = None
+    key_env: str | None = Field(None, description="environment variable that holds the key")
+    key_file: str | None = Field(None, description="file of mode 0600 that holds the key")
+    requests_per_min: float | None = Field(None, gt=0)
+    tokens_per_min: float | None = Field(None, gt=0)
+    concurrency: int | None = Field(None, gt=0)
+    timeout_s: float | None = Field(None, gt=0, description="for a whole attempt")
+    max_attempts: int | None = Field(None, gt=0)
+    max_retry_after_s: float | None = Field(None, gt=0, description="a longer Retry-After parks the lane")
+    headers: dict[str, str] = Field(default_factory=dict, description="sent with every request; never keys")
+    path: str | None = Field(None, description="of the recorded answers (adapter recorded)")
+
+
+class ModelEntry(_Section):
+    """`[models.NAME]`: a model of the user's, or a change to a known one."""
+
+    provider: str
+    context_tokens: int = Field(gt=0)
+    api_name: str | None = Field(None, description="the name the provider knows it by")
+    vision: bool = False
+    input_usd_per_mtok: Usd
+    cached_input_usd_per_mtok: Usd | None = None
+    cache_write_5m_usd_per_mtok: Usd | None = None
+    cache_write_1h_usd_per_mtok: Usd | None = None
+    output_usd_per_mtok: Usd
+    retires: date | None = None
+    source: str = "job file"
+    only: dict[str, list[str | int | bool]] = Field(
+        default_factory=dict, description="column = values: the rows this model may take"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="capabilities, as the adapter names them")
+
+
+class Budget(_Section):
+    """`[budget]`: where to stop."""
+
+    max_usd: UsdCap | None = None
+
+
+class Output(_Section):
+    """`[output]`: where the answers go and what they must look like."""
+
+    path: str
+    prefix: str = Field("llm_", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    choices: list[str] = Field(default_factory=list, description="the only answers allowed")
+    answer_schema: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema of the answer")
+
+
+class Compare(_Section):
+    """`[compare]`: how cost and quality are set side by side."""
+
+    references: dict[str, str] = Field(
+        default_factory=dict,
+        description="scorer = column of references; a row is scored by the first one whose column is not null",
+    )
+    by: list[str] = Field(default_factory=list, description="further columns to group by, beside the task")
+
+
+class Job(_Section):
+    """A whole job file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    input: Input
+    prompt: Prompt
+    route: Route = Field(default_factory=Route)
+    providers: dict[str, Provider] = Field(default_factory=dict)
+    models: dict[str, ModelEntry] = Field(default_factory=dict)
+    catalogue: list[str] = Field(default_factory=list, description="further model files; later ones win by name")
+    budget: Budget = Field(default_factory=Budget)
+    output: Output
+    compare: Compare = Field(default_factory=Compare)
+
+
+class ModelFile(_Section):
+    """A file of models, as named by `catalogue`: the same entries as `[models]` and `[providers]` of a job."""
+
+    models: dict[str, ModelEntry] = Field(default_factory=dict)
+    providers: dict[str, Provider] = Field(default_factory=dict)
+
+
+def load_job(path: Path, overrides: Iterable[str] = ()) -> Job:
+    """Read the job file at *path*, with `a.b=c` *overrides* on top.
+
+    Raises:
+        JobError: with every mistake, its place and what would be right.
+    """
+    data = _read_toml(path)
+    for override in overrides:
+        _override(data, override)
+    return validate(Job, data, where=str(path))
+
+
+def validate(section: type[AnySection], data: Mapping[str, Any], *, where: str) -> AnySection:
+    """Return *data* as a *section*.
+
+    Raises:
+        JobError: with every mistake in *data*, each beginning with *where*.
+    """
+    try:
+        return section.model_validate(data)
+    except ValidationError as error:
+        raise JobError(*(f"{where}: {_explain(section, issue)}" for issue in error.errors())) from None
+
+
+def load_models(path: Path) -> ModelFile:
+    """Read a file of models. Raises JobError like `load_job`."""
+    return validate(ModelFile, _read_toml(path), where=str(path))
+
+
+def job_schema() -> str:
+    """Return the JSON Schema of a job file, for editors."""
+    return json.dumps(Job.model_json_schema(by_alias=True), indent=2)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise JobError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise JobError(f"{path}: is not TOML: {error}") from error
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    """Set one key in place; the value is TOML where it parses as such, text otherwise."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted.strip():
+        raise JobError(f"--set {override}: write it as section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, key = _split_dotted(dotted)
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise JobError(f"--set {override}: {section} is not a section")
+    data[key] = value
+
+
+def _split_dotted(dotted: str) -> list[str]:
+    """Split a.b."c.d" into its parts."""
+    return [quoted or bare for quoted, bare in re.findall(r'"([^"]+)"|([^."]+)', dotted.strip())]
+
+
+def _explain(section: type[BaseModel], issue: Any) -> str:
+    """Say where a mistake is and what would be right."""
+    place = ".".join(str(part) for part in issue["loc"]) or "job"
+    if issue["type"] == "extra_forbidden":
+        known = _known_keys(section, issue["loc"][:-1])
+        close = difflib.get_close_matches(str(issue["loc"][-1]), known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"{place}: unknown key{hint} (known: {', '.join(known)})"
+    if issue["type"] == "missing":
+        return f"{place}: is required"
+    message = str(issue["msg"]).removeprefix("Value error, ")
+    given = issue["input"]
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{place}: {message}{shown}"
+
+
+def _known_keys(section: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Return the keys allowed at *location*, by following it through the section types."""
+    current: Any = section
+    for part in location:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(part)
+            current = field.annotation if field else None
+        elif getattr(current, "__origin__", None) is dict:
+            current = current.__args__[1]
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return sorted(field.alias or name for name, field in current.model_fields.items())
+    return []
