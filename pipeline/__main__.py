@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `rowroute`."""
+
+from pipeline.cli import main
+
+main()

@@ -1,0 +1,335 @@
+"""The command line: arguments, progress and exit status. Only this module prints; what is heavy is imported late."""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline import __version__
+from pipeline.errors import JobError, LockedError
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CANNOT_RUN, _LOCKED, _INTERRUPTED = 2, 75, 130
+logger = logging.getLogger("rowroute")
+
+
+def _say(text: str) -> None:
+    """Print to stderr; a row's text must not drive the terminal."""
+    click.echo(_CONTROL.sub("", text), err=True)
+
+
+class _Commands(click.Group):
+    """Turns the errors raised on purpose into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LockedError as error:
+            _say(f"rowroute: {error}")
+            sys.exit(_LOCKED)
+        except JobError as error:
+            for problem in error.problems:
+                _say(f"rowroute: {problem}")
+            sys.exit(_CANNOT_RUN)
+        except OSError as error:
+            _say(f"rowroute: {error.filename or 'file'}: {error.strerror}")
+            sys.exit(_CANNOT_RUN)
+        except KeyboardInterrupt:
+            sys.exit(_INTERRUPTED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rowroute")
+def main() -> None:
+    """Run a prompt over every row of a dataset and pay as little as the wanted quality allows.
+
+    \b
+    Exit codes: 0 all rows ok; 1 finished, more rows failed than --tolerate; 2 the job can't run as written;
+    3 stopped by auth, quota or a dead provider (run it again); 4 cost cap (raise it, run again);
+    75 another run holds the job; 130/143 interrupted (run it again).
+    """
+
+
+def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that `run`, `plan` and `check` share."""
+    options = [
+        click.argument("job", type=click.Path(path_type=Path)),
+        click.option("--input", "input_", metavar="PATH", help="Read this instead of input.path."),
+        click.option("--output", metavar="DIR", help="Write here instead of output.path."),
+        click.option("--limit", type=click.IntRange(0), help="Take the first N rows only."),
+        click.option("--sample", type=click.IntRange(0), help="Take N rows at random."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Seed of --sample."),
+        click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a key of the job file."),
+        click.option("--json", "as_json", is_flag=True, help="One machine-readable summary on stdout."),
+        click.option("-q", "--quiet", is_flag=True, help="Say only what is wrong."),
+        click.option("-v", "--verbose", is_flag=True, help="Say what happens."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _options(given: dict[str, Any]) -> Any:
+    """Return RunOptions of what was given on the command line."""
+    from pipeline.plan import Selection
+    from pipeline.run import RunOptions
+
+    level = logging.INFO if given.pop("verbose") else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    given.pop("quiet", None)
+    given.pop("as_json", None)
+    selection = Selection(given.pop("limit"), given.pop("sample"), given.pop("seed"))
+    return RunOptions(
+        job_file=given.pop("job"),
+        input=given.pop("input_"),
+        selection=selection,
+        overrides=given.pop("overrides"),
+        **given,
+    )
+
+
+@main.command()
+@_job_options
+@click.option("--dry-run", is_flag=True, help="Plan only, like `rowroute plan`.")
+@click.option("--yes", is_flag=True, help="Do not ask before spending.")
+@click.option("--retry-failed", is_flag=True, help="Ask the rows again that failed before.")
+@click.option("--refresh", is_flag=True, help="Ask every row again.")
+@click.option("--new-night", is_flag=True, help="Count the cost cap from zero, though the last run did not finish.")
+@click.option("--overwrite", is_flag=True, help="Throw the ledger away, whoever's it is, and begin anew.")
+@click.option("--tolerate", default="0", show_default=True, metavar="N|P%", help="Failed rows that still exit 0.")
+@click.option("--grace", "grace_s", type=float, default=20, show_default=True, help="Seconds to finish after a signal.")
+@click.option("--record", type=click.Path(path_type=Path), help="Keep the answers in a file that can be replayed.")
+def run(*, dry_run: bool, yes: bool, tolerate: str, **given: Any) -> None:
+    """Run JOB: plan, ask, write outputs.parquet and comparison.parquet. Run it again to continue."""
+    from pipeline.run import Tolerance, plan_job, run_job
+
+    quiet, as_json = given["quiet"], given["as_json"]
+    if dry_run:
+        _show_plan(plan_job(_options(given)), quiet=quiet, as_json=as_json)
+        return
+    options = _options(given)._replace(tolerate=Tolerance.parse(tolerate))
+    with _progress(quiet=quiet) as watch:
+        report = run_job(options._replace(watch=watch, confirm=_confirm(yes=yes, quiet=quiet)))
+    _show_report(report, quiet=quiet, as_json=as_json)
+    sys.exit(report.exit_code)
+
+
+@main.command()
+@_job_options
+def plan(**given: Any) -> None:
+    """Show what JOB would send, to whom, and what it would cost. Sends nothing."""
+    from pipeline.run import plan_job
+
+    quiet, as_json = given["quiet"], given["as_json"]
+    _show_plan(plan_job(_options(given)), quiet=quiet, as_json=as_json)
+
+
+@main.command()
+@_job_options
+def check(**given: Any) -> None:
+    """Look JOB over: the file, the columns, the models, the keys. Sends nothing and writes nothing."""
+    from pipeline.run import check_job
+
+    as_json, quiet = given["as_json"], given["quiet"]
+    found = check_job(_options(given))
+    if as_json:
+        click.echo(json.dumps({"ok": True, "warnings": found}))
+    elif not quiet:
+        for warning in found:
+            _say(f"warning: {warning}")
+        _say("ok")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--job", type=click.Path(path_type=Path), help="With the models of this job file.")
+def models(*, as_json: bool, job: Path | None) -> None:
+    """List the models with provider, context and prices, each with its source and date."""
+    from pipeline.run import list_models
+
+    listed = list_models(job)
+    if as_json:
+        click.echo(json.dumps(listed, indent=2, default=str))
+        return
+    columns = (
+        "model",
+        "provider",
+        "context_tokens",
+        "input_usd_per_mtok",
+        "output_usd_per_mtok",
+        "since",
+        "source",
+        "retires",
+    )
+    click.echo(_table([columns, *([str(model[name] or "") for name in columns] for model in listed)]))
+
+
+@main.command()
+@click.argument("input_", metavar="INPUT")
+@click.option("--column", required=True, help="The column of prompts.")
+@click.option("--image-column", help="The column of images: a row with one is a vision row.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="A Parquet file.")
+def classify(*, input_: str, column: str, image_column: str | None, output: Path) -> None:
+    """Label every row of INPUT with task, difficulty, confidence and the rule that decided."""
+    from pipeline.run import classify_file
+
+    rows = classify_file(input_, column=column, image_column=image_column, output=output)
+    _say(f"{rows} rows labelled in {output}")
+
+
+@main.command()
+@click.argument("folder", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--markdown", is_flag=True, help="As a Markdown table.")
+def compare(*, folder: Path, as_json: bool, markdown: bool) -> None:
+    """Show the comparison of a finished run in OUT."""
+    from pipeline.compare import to_markdown, to_text
+    from pipeline.run import read_comparison
+
+    table = read_comparison(folder)
+    if as_json:
+        click.echo(json.dumps(table.to_pylist(), indent=2, default=str))
+    else:
+        click.echo(to_markdown(table) if markdown else to_text(table))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of a job file, for editors."""
+    from pipeline.spec import job_schema
+
+    click.echo(job_schema())
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path), default="job.toml")
+def init(path: Path) -> None:
+    """Write a commented starter job to PATH."""
+    from importlib.resources import files
+
+    if path.exists():
+        raise JobError(f"{path}: exists already")
+    path.write_text(files("pipeline").joinpath("starter.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    _say(f"{path} written; edit it, then: rowroute plan {path}")
+
+
+def _confirm(*, yes: bool, quiet: bool) -> Callable[[Any], bool]:
+    """Ask on a terminal before money is spent; cron has nobody to ask."""
+
+    def confirm(planned: Any) -> bool:
+        if not quiet:
+            _say(_plan_text(planned))
+        if yes or not planned.total("cost_usd") or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return True
+        return click.confirm("Send it?", err=True)
+
+    return confirm
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[Any, int], None]]:
+    """Show rows, rate, time left and spend on a terminal, and nothing without one."""
+    from tqdm import tqdm
+
+    hidden = quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
+    with tqdm(unit=" requests", disable=hidden, file=sys.stderr, dynamic_ncols=True) as bar:
+
+        def watch(counters: Any, requests: int) -> None:
+            bar.total = requests
+            bar.set_postfix_str(f"{counters.spent_pusd / 1e12:.4f} USD", refresh=False)
+            bar.update(counters.done - bar.n)
+
+        yield watch
+
+
+def _show_plan(report: Any, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(report.summary, indent=2))
+        return
+    for warning in report.warnings:
+        _say(f"warning: {warning}")
+    if not quiet:
+        click.echo(_plan_text(report.plan))
+
+
+def _plan_text(planned: Any) -> str:
+    """Return the plan as a table with its totals."""
+    lines = [
+        (
+            "model",
+            "provider",
+            "rows",
+            "reused",
+            "new",
+            "retried",
+            "tokens in",
+            "out",
+            "cost USD",
+            "low",
+            "high",
+            "minutes",
+        )
+    ]
+    for group in planned.groups:
+        minutes = "" if group.minutes_at_limits is None else f"{group.minutes_at_limits:.1f}"
+        money = (f"{amount:.4f}" for amount in (group.cost_usd, group.cost_low_usd, group.cost_high_usd))
+        counts = (group.rows, group.reused, group.new, group.retried, group.input_tokens, group.output_tokens)
+        lines.append((group.model, group.provider, *map(str, counts), *money, minutes))
+    text = [_table(lines)]
+    text.append(
+        f"{planned.rows} rows, {planned.requests} distinct requests: {planned.total('reused')} reused, "
+        f"{planned.total('new')} new, {planned.total('retried')} retried; about {planned.total('cost_usd'):.4f} USD "
+        f"({planned.total('cost_low_usd'):.4f} to {planned.total('cost_high_usd'):.4f}), "
+        f"baseline {planned.total('baseline_cost_usd'):.4f} USD"
+    )
+    text += [f"{count} rows can't be asked: {code}" for code, count in planned.unanswerable.items()]
+    text += [f"{count} requests ended {status} before and are not asked again (--retry-failed asks them)"
+             for status, count in planned.earlier.items() if status != "ok"]  # fmt: skip
+    return "\n".join(text)
+
+
+def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
+    summary = report.summary
+    for warning in report.warnings:
+        _say(f"warning: {warning}")
+    for model, reason in summary.get("halted", {}).items():
+        _say(f"stopped: {model}: {reason}; its rows are pending")
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    if quiet or "rows" not in summary:
+        return
+    if report.comparison is not None:
+        from pipeline.compare import to_text
+
+        click.echo(to_text(report.comparison))
+    statuses = summary["statuses"] or {}
+    twice = summary["paid_twice_at_most"]
+    most = "at most " if twice else ""
+    counts = ", ".join(f"{count} {status}" for status, count in statuses.items() if count)
+    click.echo(
+        f"{summary['rows']} rows: {counts or 'not written'}; {summary['attempts']} requests sent, "
+        f"{summary['reused']} reused, {most}{twice} requests paid twice; {summary['spent_usd']} USD spent"
+    )
+    if summary["stopped"]:
+        click.echo(f"stopped by {summary['stopped']}; run it again to continue")
+
+
+def _table(lines: Any) -> str:
+    """Return lines of cells as aligned columns; numbers stand to the right."""
+    rows = [[str(cell) for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if re.fullmatch(r"[-\d.,%]+", cell) else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )

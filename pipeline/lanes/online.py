@@ -1,0 +1,271 @@
+"""The online lane: bounded workers, each with one request at a time, from the spool to the ledger."""
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, assert_never
+
+import anyio
+
+from pipeline.checks import tidy, weakness
+from pipeline.errors import CallError, ErrorKind
+from pipeline.lanes.budget import Budget
+from pipeline.lanes.route import Route
+from pipeline.lanes.watch import Counters, StopSignal
+from pipeline.ledger import Attempt, Entry, Ledger
+from pipeline.records import Answer, Parameters, Request, Status, Usage
+from pipeline.steps import Done, Escalate, GiveUp, Retry, StopLane, Tries, next_step
+
+_OUTAGE = frozenset({ErrorKind.OVERLOAD, ErrorKind.SERVER, ErrorKind.TRANSPORT, ErrorKind.TIMEOUT, ErrorKind.BAD_BODY})
+_NO_USAGE = Usage(0, 0)
+
+
+class Shared(NamedTuple):
+    """What every lane of a run uses."""
+
+    routes: Mapping[str, Route]
+    parameters: Parameters
+    ledger: Ledger
+    carried: dict[bytes, Entry]
+    budget: Budget
+    counters: Counters
+    stop: StopSignal
+    rng: random.Random
+
+
+class _Tried(NamedTuple):
+    """One attempt, before anyone decided what it means."""
+
+    model: str
+    result: Answer | CallError
+    started_at: float
+    latency_s: float
+    usage: Usage
+    cost_pusd: int
+
+
+class Lane:
+    """Asks one model's requests; a request it escalates goes on to another model's route from here."""
+
+    def __init__(self, route: Route, requests: Iterator[Request], shared: Shared) -> None:
+        self._route = route
+        self._requests = requests
+        self._shared = shared
+
+    async def run(self, workers: int) -> None:
+        """Settle every request, or stop early when the run or the route does."""
+        async with anyio.create_task_group() as group:
+            for _ in range(workers):
+                group.start_soon(self._work)
+
+    async def _work(self) -> None:
+        stop, route = self._shared.stop, self._route
+        while stop.reason is None and route.halted is None:
+            request = next(self._requests, None)
+            if request is None:
+                return
+            await _Case(request, route, self._shared).settle()
+
+
+class _Case:
+    """One request on its way to a final attempt."""
+
+    __slots__ = ("attempts", "fallback", "probing", "request", "route", "shared", "spent_pusd", "tries")
+
+    def __init__(self, request: Request, route: Route, shared: Shared) -> None:
+        self.request = request
+        self.route = route
+        self.shared = shared
+        before = shared.carried.get(request.request_id) if shared.carried else None
+        self.attempts, self.spent_pusd = before or (0, 0)
+        self.tries = Tries()  # of the present route
+        self.probing = False  # whether this attempt probes a provider that is down
+        self.fallback: tuple[_Tried, Done | GiveUp] | None = None  # what stands when an escalation comes to nothing
+
+    async def settle(self) -> None:
+        """Ask until a step is final. Returning without one leaves the request pending."""
+        shared = self.shared
+        while (tried := await self._try()) is not None:
+            result = tried.result
+            if not self.probing:  # a dead provider is not the row's fault
+                self.tries = self.tries.after(result)
+            weak = None
+            if isinstance(result, Answer):
+                weak = weakness(result, task=self.request.task, parameters=shared.parameters)
+            step = next_step(
+                result,
+                self.tries,
+                policy=self.route.service.policy,
+                weakness=weak,
+                can_escalate=self._next_route() is not None,
+                rng=shared.rng,
+            )
+            match step:
+                case Done():
+                    await self._finish(tried, step)
+                    return
+                case GiveUp():
+                    await self._finish(*(self.fallback or (tried, step)), last=tried)
+                    return
+                case Escalate():
+                    self._note(tried, step.reason)
+                    self._escalate(tried, step.otherwise)
+                case Retry():
+                    self._note(tried, None)
+                    if not await self._wait(step):
+                        break
+                case StopLane():
+                    self._note(tried, step.reason)
+                    whole_service = step.kind in (ErrorKind.AUTH, ErrorKind.QUOTA, ErrorKind.RATE)
+                    self.route.halt(step.reason, whole_service=whole_service)
+                    break
+                case _:
+                    assert_never(step)
+        if self.fallback is not None and shared.stop.reason is None:
+            await self._finish(*self.fallback)
+
+    async def _try(self) -> _Tried | None:
+        """Send the request once; None when the run, the route or the money says no."""
+        shared, route = self.shared, self.route
+        async with route.service.pool.admit(self.request.input_tokens + shared.parameters.max_output_tokens):
+            if not await self._breaker_lets_go():
+                return None
+            worst = 0
+            if shared.budget.cap_pusd is not None:
+                worst = route.worst_cost(self.request, time.time())
+                if not await shared.budget.reserve(worst):
+                    shared.stop.set("cap")
+                    return None
+            if shared.stop.reason is not None or route.halted is not None:
+                shared.budget.settle(worst, 0)
+                return None
+            self.attempts += 1
+            return await self._send(worst)
+
+    async def _send(self, worst: int) -> _Tried:
+        shared, route = self.shared, self.route
+        started_at, began = time.time(), time.perf_counter()
+        usage, cost, latency_s = _NO_USAGE, 0, None
+        result: Answer | CallError
+        shared.ledger.in_flight += route.service.is_remote
+        try:
+            result, latency_s = await route.service.ask(self.request, route.model)
+            usage = result.usage or Usage(
+                self.request.input_tokens, len(result.text.encode("utf-8", "replace")) // 3 + 1
+            )
+            cost = route.cost(usage, started_at)
+            route.breaker.succeed()
+        except CallError as error:
+            result = error
+            self._count_failure(error)
+        finally:
+            shared.ledger.in_flight -= route.service.is_remote
+            shared.budget.settle(worst, cost)
+        shared.counters.attempts += 1
+        shared.counters.spent_pusd += cost
+        self.spent_pusd += cost
+        waited_s = time.perf_counter() - began
+        return _Tried(route.model.name, result, started_at, waited_s if latency_s is None else latency_s, usage, cost)
+
+    def _count_failure(self, error: CallError) -> None:
+        if error.kind is ErrorKind.RATE:
+            self.shared.counters.rate_limited += 1
+        elif error.kind in _OUTAGE:
+            self.route.breaker.fail(self.request.request_id, time.monotonic())
+        elif error.kind is ErrorKind.BAD_REQUEST and self.route.breaker.refuse(f"{error.status} {error.code}"):
+            self.route.halt(
+                f"the first answers were all the same refusal ({error.status} {error.code}): {error.message}",
+                whole_service=False,
+            )
+
+    async def _breaker_lets_go(self) -> bool:
+        """Wait while the provider is down; False when that takes too long, or the run is to stop."""
+        breaker, stop = self.route.breaker, self.shared.stop
+        self.probing = False
+        while breaker.is_open:
+            now = time.monotonic()
+            if breaker.gave_up(now):
+                self.route.halt(f"{self.route.service.name} does not answer", whole_service=False)
+            if stop.reason is not None or self.route.halted is not None:
+                return False
+            wait_s = breaker.wait_s(now)
+            if wait_s == 0:
+                self.probing = True
+                return True
+            await stop.sleep(min(wait_s, 0.25))
+        return True
+
+    async def _wait(self, retry: Retry) -> bool:
+        """Wait before a retry; False when there is none in this run."""
+        shared, breaker = self.shared, self.route.breaker
+        if retry.pool_wide:
+            self.route.service.pool.pause(retry.wait_s)
+        elif breaker.is_open or breaker.may_retry():
+            await shared.stop.sleep(retry.wait_s)
+        else:
+            return False
+        shared.counters.retries += 1
+        return shared.stop.reason is None and self.route.halted is None
+
+    def _next_route(self) -> Route | None:
+        """Return where the request may be escalated to: once, and only to a model that works."""
+        if self.request.escalate_to is None or self.route.model.name == self.request.escalate_to:
+            return None
+        route = self.shared.routes.get(self.request.escalate_to)
+        return route if route is not None and route.halted is None else None
+
+    def _escalate(self, tried: _Tried, otherwise: Done | GiveUp) -> None:
+        route = self._next_route()
+        assert route is not None
+        self.route, self.tries, self.fallback = route, Tries(), (tried, otherwise)
+        self.shared.counters.escalations += 1
+
+    def _note(self, tried: _Tried, reason: str | None) -> None:
+        self.shared.ledger.note(self._attempt(tried, None, reason))
+
+    async def _finish(self, tried: _Tried, step: Done | GiveUp, *, last: _Tried | None = None) -> None:
+        """Settle the request with what *tried* gave. When that was not the *last* attempt, both lines are written."""
+        shared = self.shared
+        if last is not None and last is not tried:
+            self._note(last, None)
+        if self.fallback is not None and tried is self.fallback[0]:
+            # It was written, and its cost counted, before the escalation.
+            tried = tried._replace(cost_pusd=0)
+        if isinstance(tried.result, Answer):
+            tried = tried._replace(result=tidy(tried.result, shared.parameters))
+        await shared.ledger.append(self._attempt(tried, step.status, step.reason))
+        shared.counters.settled[step.status] += 1
+
+    def _attempt(self, tried: _Tried, status: Status | None, reason: str | None) -> Attempt:
+        """Return the line of the ledger; a *status* makes it the final one."""
+        result, usage = tried.result, tried.usage
+        answer = result if isinstance(result, Answer) else None
+        error = result if isinstance(result, CallError) else None
+        run = self.shared.ledger.run
+        return Attempt(
+            request_id=self.request.request_id,
+            row_id=self.request.row_id,
+            night=run.night,
+            run=run.id,
+            attempt=self.attempts,
+            model=tried.model,
+            final=status is not None,
+            status=status,
+            reason=reason or (error and f"{error.kind}: {error.message}") or None,
+            started_at=tried.started_at,
+            latency_s=tried.latency_s,
+            input_tokens=usage.total_input,
+            cached_tokens=usage.cached_input,
+            output_tokens=usage.output,
+            reasoning_tokens=usage.reasoning,
+            usage_status=answer and answer.usage_status,
+            cost_pusd=tried.cost_pusd,
+            total_cost_pusd=self.spent_pusd,
+            provider_request_id=answer.provider_request_id if answer else "",
+            finish=answer.raw_finish if answer else "",
+            http_status=error.status if error else 200,
+            error_kind=error.kind if error else "",
+            error_code=error.code if error else "",
+            model_echo=answer.model_echo if answer else "",
+            answer=answer and answer.text,
+        )

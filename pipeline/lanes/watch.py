@@ -1,0 +1,43 @@
+"""What the lanes tell each other and whoever watches: counters, and the wish to stop."""
+
+from dataclasses import dataclass, field
+
+import anyio
+
+from pipeline.records import Status
+
+
+@dataclass(slots=True)
+class Counters:
+    """How far a run has come. Costs are of this run only."""
+
+    settled: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
+    attempts: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+    escalations: int = 0
+    spent_pusd: int = 0
+
+    @property
+    def done(self) -> int:
+        """Return the number of requests that have come to an end."""
+        return sum(self.settled.values())
+
+
+class StopSignal:
+    """A wish to stop that every waiting worker hears at once."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self.reason: str | None = None
+
+    def set(self, reason: str) -> None:
+        """Ask every lane to start nothing new; the first *reason* stays."""
+        if self.reason is None:
+            self.reason = reason
+            self._event.set()
+
+    async def sleep(self, wait_s: float) -> None:
+        """Sleep, but wake up when the run is to stop."""
+        with anyio.move_on_after(wait_s):
+            await self._event.wait()

@@ -1,0 +1,71 @@
+"""One attempt at one request, and how it is laid down: compressed where it pays, with a checksum of every field."""
+
+import zlib
+from typing import Any, NamedTuple
+
+import msgspec
+
+_PACK_FROM_BYTES = 1024  # below, deflate saves less than it costs
+_PLAIN, _DEFLATED = 0, 1
+
+
+class Attempt(NamedTuple):
+    """A line of the ledger. `final` marks the attempt that settled its request; `total_*` count all up to it."""
+
+    request_id: bytes
+    row_id: str
+    night: int
+    run: int
+    attempt: int  # 1 for the first
+    model: str  # the one asked, which differs from the planned one after an escalation
+    final: bool
+    status: str | None  # of the request, on the final attempt
+    reason: str | None
+    started_at: float  # Unix seconds, UTC
+    latency_s: float
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    usage_status: str | None
+    cost_pusd: int
+    total_cost_pusd: int
+    provider_request_id: str
+    finish: str
+    http_status: int
+    error_kind: str
+    error_code: str
+    model_echo: str
+    answer: str | None
+
+
+COLUMNS = (*Attempt._fields, "packed", "check_crc")
+_FINAL = Attempt._fields.index("final")  # SQLite has no booleans
+_TEXT = Attempt._fields.index("answer")
+
+
+def pack(attempt: Attempt) -> tuple[Any, ...]:
+    """Return the values of `COLUMNS`."""
+    answer, packed = None, _PLAIN
+    if attempt.answer is not None:
+        answer = attempt.answer.encode("utf-8", "replace")
+        if len(answer) >= _PACK_FROM_BYTES:
+            answer, packed = zlib.compress(answer, 1), _DEFLATED
+    values = (*attempt[:_TEXT], answer, packed)
+    return (*values, _checksum(values))
+
+
+def unpack(values: tuple[Any, ...]) -> Attempt | None:
+    """Return the attempt, or None when a field is not what was written."""
+    *fields, check = values
+    if _checksum((*fields[:_FINAL], bool(fields[_FINAL]), *fields[_FINAL + 1 :])) != check:
+        return None
+    *plain, answer, packed = fields
+    if answer is not None:
+        answer = (zlib.decompress(answer) if packed == _DEFLATED else answer).decode()
+    return Attempt._make((*plain[:_FINAL], bool(plain[_FINAL]), *plain[_FINAL + 1 :], answer))
+
+
+def _checksum(values: tuple[Any, ...]) -> int:
+    # SQLite checks nothing in its main file: a flipped bit in an answer would go out as an answer.
+    return zlib.crc32(msgspec.msgpack.encode(values))

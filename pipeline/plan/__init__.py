@@ -1,0 +1,22 @@
+"""The plan pass: every row gets a model, every distinct question an address, and both are written down."""
+
+from pipeline.plan.planning import Plan, PlanOptions, make_plan
+from pipeline.plan.rows import ROW_SCHEMA, read_rows
+from pipeline.plan.selection import Selection, select_rows
+from pipeline.plan.spool import SPOOL_SCHEMA, Group, read_requests
+from pipeline.plan.summary import GroupSummary, Summary
+
+__all__ = [
+    "ROW_SCHEMA",
+    "SPOOL_SCHEMA",
+    "Group",
+    "GroupSummary",
+    "Plan",
+    "PlanOptions",
+    "Selection",
+    "Summary",
+    "make_plan",
+    "read_requests",
+    "read_rows",
+    "select_rows",
+]

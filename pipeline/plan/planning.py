@@ -1,0 +1,223 @@
+"""Batch by batch: read, render, classify, route, address, spool. Memory grows by 24 bytes a distinct request."""
+
+import json
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from pipeline.catalogue import Catalogue, price_at
+from pipeline.classify import classify
+from pipeline.errors import JobError
+from pipeline.identity import IdMap, as_ids, request_hasher
+from pipeline.plan.rows import RowWriter
+from pipeline.plan.selection import Selection, select_rows
+from pipeline.plan.spool import SPOOL_SCHEMA, Group, Spool
+from pipeline.plan.summary import Summary, Tally
+from pipeline.readers import Batch, Source
+from pipeline.records import Parameters, Price
+from pipeline.render import Renderer
+from pipeline.route import only_columns, route
+from pipeline.spec import Job
+from pipeline.tokens import estimate_tokens
+
+_MESSAGE_TOKENS = 4  # what a chat format adds to a message
+_IMAGE_TOKENS = 1000  # a picture of usual size; providers count 85 to 1,600
+
+
+class PlanOptions(NamedTuple):
+    """What of the input takes part, and what is already known of its requests."""
+
+    selection: Selection = Selection()
+    known: IdMap = IdMap()  # settled requests -> any value >= 0
+    carried: Collection[bytes] = ()  # requests that were asked before and are not settled
+    describe: Callable[[npt.NDArray[np.int64]], Mapping[str, int]] = lambda values: {"settled": len(values)}
+    """Counts known values by status."""
+
+
+class Plan(NamedTuple):
+    """A finished plan: where it lies and what it says."""
+
+    folder: Path
+    groups: tuple[Group, ...]
+    summary: Summary
+    parameters: Parameters
+    prices: Mapping[str, Price]
+    selection: Selection
+
+    @property
+    def rows_path(self) -> Path:
+        """Return the row map's file."""
+        return self.folder / "rows.parquet"
+
+
+def make_plan(job: Job, source: Source, catalogue: Catalogue, folder: Path, options: PlanOptions) -> Plan:
+    """Plan *job* over *source* into *folder*, which is emptied first.
+
+    Raises:
+        JobError: for a missing column, duplicate ids, or an input that can't be read.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    planner = _Planner(job, source, catalogue, folder, options)
+    rows = RowWriter(folder / "rows.parquet")
+    try:
+        for batch in select_rows(source, planner.columns, options.selection):
+            frame, request_ids = planner.plan(batch)
+            rows.write(frame, request_ids)
+    finally:
+        rows.close()
+        groups = planner.spool.close()
+    planner.check_ids()
+    summary = planner.tally.summary(catalogue, planner.prices, planner.earlier)
+    (folder / "plan.json").write_text(json.dumps(summary.as_dict(), indent=2) + "\n", encoding="utf-8")
+    return Plan(folder, groups, summary, planner.parameters, planner.prices, options.selection)
+
+
+class _Planner:
+    """What the batches share."""
+
+    def __init__(self, job: Job, source: Source, catalogue: Catalogue, folder: Path, options: PlanOptions) -> None:
+        names = source.schema.names
+        self._job = job
+        self._catalogue = catalogue
+        self._options = options
+        self._renderer = Renderer(job.prompt, names)
+        self._route_columns = only_columns(catalogue, job.route)
+        self.columns = list(
+            dict.fromkeys([*self._renderer.columns, *self._route_columns, *filter(None, [job.input.id])])
+        )
+        missing = [name for name in self.columns if name not in names]
+        if missing:
+            raise JobError(f"{job.name}: no column {', '.join(missing)}; the input has: {', '.join(names)}")
+        self.parameters = parameters_of(job)
+        self._hashers = {name: request_hasher(name, self.parameters) for name in catalogue.models}
+        self.prices = {name: price_at(model, datetime.now(UTC)) for name, model in catalogue.models.items()}
+        self._seen = IdMap()
+        self._row_ids: list[npt.NDArray[np.uint64]] = []
+        self.spool = Spool(folder)
+        self.tally = Tally(job.prompt.max_output_tokens)
+        self.earlier: dict[str, int] = {}
+
+    def plan(self, batch: Batch) -> tuple[pl.DataFrame, list[bytes | None]]:
+        """Plan one batch: its rows for the row map and their request ids; its new requests go to the spool."""
+        frame = self._routed(batch)
+        request_ids, first, kind = self._addressed(frame, batch.first_row)
+        frame = frame.with_columns(first=pl.Series(first), kind=pl.Series(kind, dtype=pl.String))
+        self.tally.add(frame)
+        self._spool(frame, request_ids)
+        return frame, request_ids
+
+    def _routed(self, batch: Batch) -> pl.DataFrame:
+        """Return the rows with message, labels, model and, where there is none, the problem."""
+        table = pl.from_arrow(batch.table)
+        assert isinstance(table, pl.DataFrame)
+        if not table.width:
+            table = pl.DataFrame({"_row": range(batch.table.num_rows)})
+        rendered = self._renderer.render(table)
+        bad = (
+            pl.Series([batch.bad.get(offset) for offset in range(table.height)], dtype=pl.String) if batch.bad else None
+        )
+        has_image = rendered["image"].is_not_null()
+        if self._job.route.task is None:
+            labels = classify(rendered["user"], has_image)
+        else:
+            labels = classify(rendered["user"], has_image).with_columns(
+                task=pl.lit(str(self._job.route.task)), rule=pl.lit("pinned")
+            )
+        tokens = estimate_tokens(rendered["messages"].fill_null(rendered["user"])) + _MESSAGE_TOKENS
+        tokens += estimate_tokens(rendered["system"]) + has_image.cast(pl.Int64) * _IMAGE_TOKENS
+        frame = pl.concat([rendered, labels, table.select(self._route_columns)], how="horizontal").with_columns(
+            has_image=has_image, input_tokens=tokens, row_id=self._row_id(table, batch.first_row)
+        )
+        routed = route(
+            frame, spec=self._job.route, catalogue=self._catalogue, max_output_tokens=self._job.prompt.max_output_tokens
+        )
+        return pl.concat([frame.drop(self._route_columns), routed], how="horizontal").with_columns(
+            route=pl.col("reason"),
+            problem=pl.coalesce(
+                pl.lit(None if bad is None else "bad_line: " + bad, dtype=pl.String),
+                pl.col("problem"),
+                pl.when(pl.col("model").is_null()).then("no_model: " + pl.col("reason")),
+            ),
+        )
+
+    def _row_id(self, table: pl.DataFrame, first_row: int) -> pl.Series:
+        numbers = pl.Series(range(first_row, first_row + table.height), dtype=pl.Int64).cast(pl.String)
+        if self._job.input.id is None:
+            return numbers
+        ids = table[self._job.input.id].cast(pl.String)
+        self._row_ids.append(ids.drop_nulls().hash().to_numpy())
+        return ids.fill_null("row " + numbers)
+
+    def check_ids(self) -> None:
+        """Refuse an id column that names two rows alike."""
+        if not self._row_ids:
+            return
+        hashes = np.sort(np.concatenate(self._row_ids))
+        twice = int((hashes[1:] == hashes[:-1]).sum())
+        if twice:
+            raise JobError(
+                f"input.id: column {self._job.input.id} is not unique: {twice} rows repeat an id; "
+                "name a unique column, or leave input.id out to number the rows"
+            )
+
+    def _addressed(
+        self, frame: pl.DataFrame, first_row: int
+    ) -> tuple[list[bytes | None], npt.NDArray[np.bool_], list[str | None]]:
+        """Return for each row its request id, whether it is the first to ask it, and reused, new or retried."""
+        askable = frame["problem"].is_null()
+        rows = askable.arg_true().to_numpy()
+        asked = frame.filter(askable) if len(rows) < frame.height else frame
+        columns = (asked[name].to_list() for name in ("model", "user", "system", "image", "messages"))
+        hashers = self._hashers
+        ids = [
+            hashers[model](user or "", system, image, messages)
+            for model, user, system, image, messages in zip(*columns, strict=True)
+        ]
+        packed = as_ids(b"".join(ids))
+        is_first = self._seen.add(packed, rows.astype(np.int64) + first_row)
+        known = self._options.known.find(packed)
+        for name, count in self._options.describe(known[is_first & (known >= 0)]).items():
+            self.earlier[name] = self.earlier.get(name, 0) + count
+        carried = self._options.carried
+        request_ids: list[bytes | None] = [None] * frame.height
+        first = np.zeros(frame.height, dtype=bool)
+        kind: list[str | None] = [None] * frame.height
+        first[rows] = is_first
+        for row, request_id, old in zip(rows.tolist(), ids, (known >= 0).tolist(), strict=True):
+            request_ids[row] = request_id
+            kind[row] = "reused" if old else "retried" if request_id in carried else "new"
+        return request_ids, first, kind
+
+    def _spool(self, frame: pl.DataFrame, request_ids: list[bytes | None]) -> None:
+        """Write the requests that must be sent, a model at a time."""
+        send = (frame["first"] & frame["kind"].is_in(["new", "retried"])).fill_null(value=False)
+        places = send.arg_true()
+        if not len(places):
+            return
+        sent = frame.filter(send)
+        columns = [
+            pa.array([request_ids[place] for place in places.to_list()], pa.binary(16))
+            if field.name == "request_id"
+            else (sent[field.name].fill_null("") if field.name == "user" else sent[field.name])
+            .to_arrow()
+            .cast(field.type)
+            for field in SPOOL_SCHEMA
+        ]
+        requests = pa.table(columns, schema=SPOOL_SCHEMA)
+        for model in sent["model"].unique(maintain_order=True):
+            mask = (sent["model"] == model).to_arrow()
+            self.spool.write(model, requests.filter(mask))
+
+
+def parameters_of(job: Job) -> Parameters:
+    """Return what every request of *job* shares."""
+    schema = None if job.output.answer_schema is None else json.dumps(job.output.answer_schema, sort_keys=True)
+    return Parameters(job.prompt.max_output_tokens, job.prompt.temperature, schema, tuple(job.output.choices))

@@ -1,0 +1,176 @@
+"""What the plan will cost, before a cent is spent: rows, tokens, money with an error band, time at the limits."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from pipeline.catalogue import Catalogue
+from pipeline.records import PICO_USD, Price, Task
+
+# Output tokens to expect of an answer: (fixed, per input token). Means of the recorded answers of data/night, rounded.
+EXPECTED_OUTPUT: dict[str, tuple[float, float]] = {
+    Task.CODE: (250, 0.2),
+    Task.CLASSIFICATION: (8, 0.0),
+    Task.REASONING: (180, 0.2),
+    Task.TRANSLATION: (10, 1.0),
+    Task.CREATIVE: (450, 0.0),
+    Task.GENERAL: (150, 0.1),
+    Task.VISION: (200, 0.0),
+}
+# The token estimate of the input is within this share for nearly every row; see docs/cost-method.md.
+_INPUT_ERROR = 0.1
+_KEYS = ("model", "baseline", "task")
+_SUMS = ("rows", "reused", "new", "retried", "input_tokens", "output_tokens")
+
+
+class GroupSummary(NamedTuple):
+    """One model's share of the plan. Costs, with their band, are of what will be sent; see docs/cost-method.md."""
+
+    model: str
+    provider: str
+    rows: int
+    reused: int
+    new: int
+    retried: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal
+    cost_low_usd: Decimal
+    cost_high_usd: Decimal
+    baseline_cost_usd: Decimal
+    minutes_at_limits: float | None
+
+
+class Summary(NamedTuple):
+    """The whole plan. `unanswerable` counts rows that no request answers, by the code of their problem."""
+
+    rows: int
+    requests: int
+    groups: tuple[GroupSummary, ...]
+    unanswerable: dict[str, int]
+    earlier: dict[str, int]  # settled before and not asked again, by status
+
+    def total(self, field: str) -> Any:
+        """Return the sum of *field* over the groups."""
+        return sum((getattr(group, field) for group in self.groups), start=Decimal(0) if field.endswith("usd") else 0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what plan.json holds; money as text, so that no digit is lost."""
+        groups = [
+            {name: str(value) if isinstance(value, Decimal) else value for name, value in group._asdict().items()}
+            for group in self.groups
+        ]
+        totals = {name: self.total(name) for name in ("reused", "new", "retried", "input_tokens", "output_tokens")}
+        money = {
+            name: str(self.total(name)) for name in ("cost_usd", "cost_low_usd", "cost_high_usd", "baseline_cost_usd")
+        }
+        return {
+            "rows": self.rows,
+            "requests": self.requests,
+            **totals,
+            **money,
+            "unanswerable": self.unanswerable,
+            "earlier": self.earlier,
+            "groups": groups,
+        }
+
+
+class Tally:
+    """Counts batch by batch, so that memory does not grow with the input."""
+
+    def __init__(self, max_output_tokens: int) -> None:
+        self._max_output_tokens = max_output_tokens
+        self._sums: dict[tuple[str, str | None, str], list[int]] = {}
+        self.problems: dict[str, int] = {}
+        self.rows = 0
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Count a batch with columns model, baseline, task, problem, input_tokens, first and kind (reused, new...)."""
+        self.rows += frame.height
+        codes = frame["problem"].drop_nulls().str.split_exact(":", 0).struct.field("field_0")
+        for code, count in codes.value_counts().iter_rows():
+            self.problems[code] = self.problems.get(code, 0) + count
+        sent = pl.col("first") & pl.col("kind").is_in(["new", "retried"])
+        counted = (
+            frame.filter(pl.col("problem").is_null())
+            .with_columns(expected=expected_output(self._max_output_tokens))
+            .group_by(_KEYS)
+            .agg(
+                pl.len(),
+                *(
+                    (pl.col("first") & (pl.col("kind") == kind)).sum().alias(kind)
+                    for kind in ("reused", "new", "retried")
+                ),
+                pl.col("input_tokens").filter(sent).sum(),
+                pl.col("expected").filter(sent).sum(),
+            )
+        )
+        for model, baseline, task, *numbers in counted.iter_rows():
+            sums = self._sums.setdefault((model, baseline, task), [0] * len(_SUMS))
+            for place, number in enumerate(numbers):
+                sums[place] += int(number)
+
+    def summary(self, catalogue: Catalogue, prices: dict[str, Price], earlier: dict[str, int]) -> Summary:
+        """Put prices on the counts; *prices* holds every model and baseline."""
+        by_model: dict[str, list[tuple[str | None, dict[str, int]]]] = {}
+        for (model, baseline, _task), sums in sorted(self._sums.items(), key=str):
+            by_model.setdefault(model, []).append((baseline, dict(zip(_SUMS, sums, strict=True))))
+        groups = tuple(self._group(catalogue, prices, model, parts) for model, parts in by_model.items())
+        requests = sum(group.reused + group.new + group.retried for group in groups)
+        return Summary(self.rows, requests, groups, self.problems, earlier)
+
+    def _group(
+        self,
+        catalogue: Catalogue,
+        prices: dict[str, Price],
+        model: str,
+        parts: list[tuple[str | None, dict[str, int]]],
+    ) -> GroupSummary:
+        sums = {name: sum(part[name] for _, part in parts) for name in _SUMS}
+        sent = sums["new"] + sums["retried"]
+        price = prices[model]
+        tokens = (sums["input_tokens"], sums["output_tokens"])
+        low = (int(tokens[0] * (1 - _INPUT_ERROR)), sent)
+        high = (int(tokens[0] * (1 + _INPUT_ERROR)), sent * self._max_output_tokens)
+        baseline = sum(
+            (
+                _cost(prices[name], part["input_tokens"], part["output_tokens"])
+                for name, part in parts
+                if name is not None
+            ),
+            start=Decimal(0),
+        )
+        provider = catalogue.providers[catalogue.models[model].provider]
+        return GroupSummary(
+            model=model,
+            provider=provider.name,
+            **sums,
+            cost_usd=_cost(price, *tokens),
+            cost_low_usd=_cost(price, *low),
+            cost_high_usd=_cost(price, *high),
+            baseline_cost_usd=baseline,
+            minutes_at_limits=_minutes(sent, sum(tokens), provider.requests_per_min, provider.tokens_per_min),
+        )
+
+
+def expected_output(max_output_tokens: int) -> pl.Expr:
+    """Return the expected output tokens of a row with columns task and input_tokens."""
+    guesses = pl.coalesce(
+        pl.when(pl.col("task") == task).then(fixed + share * pl.col("input_tokens"))
+        for task, (fixed, share) in EXPECTED_OUTPUT.items()
+    )
+    return guesses.clip(1, max_output_tokens).cast(pl.Int64)
+
+
+def _cost(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
+    # USD per million tokens is pico-USD per token times a million.
+    return ((input_tokens * price.input + output_tokens * price.output) * 1_000_000).to_integral_value() * PICO_USD
+
+
+def _minutes(requests: int, tokens: int, requests_per_min: float | None, tokens_per_min: float | None) -> float | None:
+    needed: Iterable[float] = (
+        amount / limit for amount, limit in ((requests, requests_per_min), (tokens, tokens_per_min)) if limit
+    )
+    return max(needed, default=None)

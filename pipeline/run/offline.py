@@ -1,0 +1,116 @@
+"""What can be told without sending anything: is the job right, which models are there, how are rows labelled."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.catalogue import load_catalogue, price_at, warnings
+from pipeline.classify import classify
+from pipeline.errors import JobError
+from pipeline.files import whole_file
+from pipeline.readers import open_source
+from pipeline.render import Renderer
+from pipeline.route import only_columns
+from pipeline.run.options import RunOptions, load
+from pipeline.run.routes import preflight
+from pipeline.spec import Input, Job, Output, Prompt
+from pipeline.write import check_columns
+
+
+def check_job(options: RunOptions) -> list[str]:
+    """Look the job over, keys included, and return warnings.
+
+    Raises:
+        JobError: with everything that would stop a run.
+    """
+    job = load(options)
+    catalogue = load_catalogue(job)
+    source = open_source(job.input)
+    check_columns(source, job.output.prefix)
+    names = source.schema.names
+    Renderer(job.prompt, names)
+    missing = [name for name in (job.input.id, *only_columns(catalogue, job.route)) if name and name not in names]
+    if missing:
+        raise JobError(f"{options.job_file}: no column {', '.join(missing)}; the input has: {', '.join(names)}")
+    routed = {model for cells in catalogue.table.values() for models in cells.values() for model in models}
+    tiers = {model for models in catalogue.table[job.route.tier].values() for model in models}
+    preflight(catalogue, tiers)
+    return warnings(catalogue, routed, datetime.now(UTC).date())
+
+
+def list_models(job_file: Path | None) -> list[dict[str, Any]]:
+    """Return every model known, of a job or of the built-in catalogue, with its price of today."""
+    if job_file is None:
+        job = Job(name="none", input=Input(path=["-"]), prompt=Prompt(column="-"), output=Output(path="-"))
+    else:
+        job = load(RunOptions(job_file))
+    now = datetime.now(UTC)
+    listed = []
+    for name, model in sorted(load_catalogue(job).models.items()):
+        price = price_at(model, now)
+        listed.append(
+            {
+                "model": name,
+                "provider": model.provider,
+                "context_tokens": model.context_tokens,
+                "vision": model.vision,
+                "input_usd_per_mtok": price.input,
+                "cached_input_usd_per_mtok": price.cached_input,
+                "output_usd_per_mtok": price.output,
+                "since": price.since,
+                "source": price.source,
+                "retires": model.retires,
+            }
+        )
+    return listed
+
+
+def classify_file(input_: str, *, column: str, image_column: str | None, output: Path) -> int:
+    """Write the input's labels (task, difficulty, confidence, rule), a row a row; return how many.
+
+    Raises:
+        JobError: when the input can't be read or lacks the column.
+    """
+    source = open_source(Input(path=[input_]))
+    wanted = [name for name in (column, image_column) if name is not None]
+    missing = [name for name in wanted if name not in source.schema.names]
+    if missing:
+        raise JobError(f"{input_}: no column {', '.join(missing)}; it has: {', '.join(source.schema.names)}")
+    rows, writer = 0, None
+    with whole_file(output) as partial:
+        try:
+            for batch in source.batches(wanted):
+                labels = _labels(batch.table, column, image_column).to_arrow()
+                writer = writer or pq.ParquetWriter(partial, labels.schema, write_page_checksum=True)
+                writer.write_table(labels)
+                rows += labels.num_rows
+            if writer is None:
+                pq.write_table(_labels(source.schema.empty_table(), column, image_column).to_arrow(), partial)
+        finally:
+            if writer is not None:
+                writer.close()
+    return rows
+
+
+def _labels(table: pa.Table | pa.RecordBatch, column: str, image_column: str | None) -> pl.DataFrame:
+    rows = pl.from_arrow(table)
+    assert isinstance(rows, pl.DataFrame)
+    image = rows[image_column].is_not_null() if image_column is not None else None
+    return classify(rows[column].cast(pl.String), image)
+
+
+def read_comparison(folder: Path) -> pa.Table:
+    """Return the comparison in *folder*.
+
+    Raises:
+        JobError: when no finished run left one there.
+    """
+    path = folder / "comparison.parquet"
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise JobError(f"{path}: no comparison to read: {error}") from error

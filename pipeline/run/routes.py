@@ -1,0 +1,122 @@
+"""From the catalogue's entries to models that can be asked: keys, limits, connections, recordings, the local server."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+
+from pipeline.catalogue import Catalogue, ProviderEntry, price_at
+from pipeline.errors import JobError
+from pipeline.lanes import Ask, Breaker, Reply, Route, Service
+from pipeline.limits import Pool
+from pipeline.local import open_local_server
+from pipeline.providers import Adapter, find_adapter
+from pipeline.recorded import Recordings
+from pipeline.records import Model, Parameters, Price, Request
+from pipeline.run.keys import read_key
+from pipeline.steps import RetryPolicy
+from pipeline.transport import Endpoint, check_base_url, connection_limit, open_session
+
+RECORDED, LOCAL = "recorded", "local"
+
+
+class Credentials(NamedTuple):
+    """A provider that was looked over before anything is spent."""
+
+    provider: ProviderEntry
+    key: str | None
+
+
+def preflight(catalogue: Catalogue, models: Iterable[str]) -> dict[str, Credentials]:
+    """Return the providers that *models* need, with their keys.
+
+    Raises:
+        JobError: with every missing key, bad URL and unknown adapter.
+    """
+    found: dict[str, Credentials] = {}
+    problems: list[str] = []
+    for name in sorted({catalogue.models[model].provider for model in models}):
+        provider = catalogue.providers[name]
+        try:
+            found[name] = Credentials(provider, read_key(provider))
+            if provider.adapter not in (RECORDED, LOCAL):
+                find_adapter(provider.adapter)
+                check_base_url(f"providers.{name}", provider.base_url or "")
+        except JobError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise JobError(*problems)
+    return found
+
+
+async def open_routes(
+    stack: AsyncExitStack,
+    catalogue: Catalogue,
+    credentials: Mapping[str, Credentials],
+    parameters: Parameters,
+    log_folder: Path,
+) -> dict[str, Route]:
+    """Open what the providers need, to be closed with *stack*; return a route for each of their models."""
+    limit = connection_limit(sum(entry.provider.concurrency for entry in credentials.values()))
+    session = await stack.enter_async_context(open_session(limit))
+    routes: dict[str, Route] = {}
+    for name, (provider, key) in credentials.items():
+        pool = Pool(
+            requests_per_min=provider.requests_per_min,
+            tokens_per_min=provider.tokens_per_min,
+            concurrency=min(provider.concurrency, limit),
+        )
+        policy = RetryPolicy(max_attempts=provider.max_attempts, max_retry_after_s=provider.max_retry_after_s)
+        if provider.adapter == RECORDED:
+            ask = _recorded(provider)
+        else:
+            if provider.adapter == LOCAL:
+                url = await stack.enter_async_context(open_local_server(log_folder / "local.log"))
+                endpoint = provider._replace(adapter="openai", base_url=url)
+            else:
+                endpoint = provider
+            ask = _remote(session, endpoint, key, parameters)
+        service = Service(name, pool, ask, policy, is_remote=provider.adapter != RECORDED)
+        for model in catalogue.models.values():
+            if model.provider == name:
+                routes[model.name] = Route(model, service, _prices(model), parameters.max_output_tokens, Breaker())
+    return routes
+
+
+def _prices(model: Model) -> Callable[[float], Price]:
+    """Return the price by time; looked up again when the minute changes, since prices may follow the clock."""
+    minute, price = -1.0, model.prices[-1]
+
+    def at(started_at: float) -> Price:
+        nonlocal minute, price
+        if started_at // 60 != minute:
+            minute, price = started_at // 60, price_at(model, datetime.fromtimestamp(started_at, UTC))
+        return price
+
+    return at
+
+
+def _recorded(provider: ProviderEntry) -> Ask:
+    if provider.path is None:
+        raise JobError(f"providers.{provider.name}: adapter recorded needs path, a Parquet file of recorded answers")
+    recordings = Recordings(Path(provider.path))
+
+    async def ask(request: Request, model: Model) -> Reply:
+        return Reply(*await recordings.ask(request, model.name))
+
+    return ask
+
+
+def _remote(session: aiohttp.ClientSession, provider: ProviderEntry, key: str | None, parameters: Parameters) -> Ask:
+    adapter: Adapter = find_adapter(provider.adapter)
+    url = check_base_url(f"providers.{provider.name}", provider.base_url or "")
+    endpoint = Endpoint(session, url, {**provider.headers, **adapter.headers(key)}, provider.timeout_s)
+    encode, decode, send = adapter.encode, adapter.decode, endpoint.send
+
+    async def ask(request: Request, model: Model) -> Reply:
+        return Reply(decode(await send(encode(request, model, parameters))))
+
+    return ask

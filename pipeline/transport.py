@@ -1,0 +1,134 @@
+"""The only module that opens a connection: a body goes out, a whole answer comes back, or a `CallError`."""
+
+import resource
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from pipeline.errors import CallError, ErrorKind, JobError
+from pipeline.records import HttpRequest, HttpResponse
+
+MAX_BODY_BYTES: Final = 16 << 20  # decoded; a gzip bomb is cut off here
+_CONNECT_S: Final = 10.0
+_SPARE_FILES: Final = 100  # descriptors kept for the ledger, the spool and the log
+
+
+@asynccontextmanager
+async def open_session(max_connections: int) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open one connection pool for the length of a run."""
+    connector = aiohttp.TCPConnector(limit=max_connections, ttl_dns_cache=300)
+    # Proxies and .netrc of the environment are ignored: a key goes to the host it was given for, and nowhere else.
+    async with aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=True
+    ) as session:
+        yield session
+
+
+def connection_limit(wanted: int) -> int:
+    """Return how many connections may be open at once: *wanted*, or fewer where the file limit does not allow it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if wanted + _SPARE_FILES > soft:
+        soft = min(wanted + _SPARE_FILES, hard) if hard != resource.RLIM_INFINITY else wanted + _SPARE_FILES
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(wanted, soft - _SPARE_FILES))
+
+
+def check_base_url(where: str, base_url: str) -> URL:
+    """Return *base_url* as a URL.
+
+    Raises:
+        JobError: unless it is https, or http to this machine; or when it points into the link-local network.
+    """
+    try:
+        url = URL(base_url.rstrip("/"))
+    except ValueError as error:
+        raise JobError(f"{where}: {base_url!r} is not a URL: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise JobError(f"{where}: {base_url!r} is not an http(s) URL, as in https://api.openai.com/v1")
+    if url.user or url.password or url.query_string:
+        raise JobError(f"{where}: base_url must hold no user, password or query; keys come from key_env")
+    if url.scheme == "http" and not _is_loopback(url.host):
+        raise JobError(f"{where}: {base_url!r} would send prompts and key in the clear; use https")
+    if _is_link_local(url.host):
+        raise JobError(f"{where}: {base_url!r} is a link-local address, where machine credentials are served")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_link_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_link_local
+    except ValueError:
+        return False
+
+
+class Endpoint:
+    """One provider's base URL with its headers."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, base_url: URL, headers: Mapping[str, str], timeout_s: float
+    ) -> None:
+        self._session = session
+        self._base = str(base_url)
+        self._urls: dict[str, URL] = {}
+        # The key lives in these headers only; an aiohttp error that carries them never leaves this module.
+        self._headers = CIMultiDict(headers)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(_CONNECT_S, timeout_s))
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send *request* and return the whole answer, whatever its status.
+
+        Raises:
+            CallError: TRANSPORT or TIMEOUT when no whole answer came, BAD_BODY when it is too large.
+        """
+        url = self._urls.get(request.path) or self._url(request.path)
+        try:
+            async with self._session.post(
+                url, data=request.body, headers=self._headers, timeout=self._timeout, allow_redirects=False
+            ) as response:
+                body = await _read(response.content)
+                return HttpResponse(response.status, response.headers, body)
+        except TimeoutError:
+            raise CallError(ErrorKind.TIMEOUT, "no whole answer in time", maybe_paid=True) from None
+        except aiohttp.ClientConnectorError as error:
+            raise CallError(ErrorKind.TRANSPORT, f"no connection: {error.os_error}") from None
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+            raise CallError(ErrorKind.CONFIG, "the URL can't be used") from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            # Its text may hold the URL and the headers, so only its type is told.
+            raise CallError(ErrorKind.TRANSPORT, type(error).__name__, maybe_paid=True) from None
+
+    def _url(self, path: str) -> URL:
+        url = self._urls[path] = URL(self._base + path)
+        return url
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    body = await content.readany()
+    if content.at_eof():
+        return body
+    parts, size = [body], len(body)
+    while not content.at_eof():
+        part = await content.readany()
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise CallError(
+                ErrorKind.BAD_BODY, f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB",
+                status=HTTPStatus.OK, maybe_paid=True,
+            )  # fmt: skip
+        parts.append(part)
+    return b"".join(parts)
