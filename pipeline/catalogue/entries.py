@@ -1,0 +1,45 @@
+"""What a catalogue holds: models with dated prices, the providers that serve them, and the route table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pipeline.records import Model, Tier
+
+
+class ProviderEntry(NamedTuple):
+    """Where to send and how fast, every default filled in. A rate of None is not limited on our side."""
+
+    name: str
+    adapter: str
+    base_url: str | None = None  # None: the adapter needs none (`WITHOUT_URL`)
+    key_env: str | None = None
+    key_file: str | None = None
+    requests_per_min: float | None = None
+    tokens_per_min: float | None = None
+    concurrency: int = 64
+    timeout_s: float = 120.0
+    max_attempts: int = 5
+    max_retry_after_s: float = 120.0
+    headers: Mapping[str, str] = {}
+    path: str | None = None  # of the recorded answers
+
+
+RECORDED = "recorded"
+WITHOUT_URL = (RECORDED, "local")  # adapters that send nothing to a configured address
+
+Table = Mapping[Tier, Mapping[str, tuple[str, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All that routing and pricing know.
+
+    `table` maps tier -> cell (task or "task.hard") -> models in order of preference. `digest` is the SHA-256 of the
+    whole content in hex: two runs with one digest had the same models, prices, providers and table.
+    """
+
+    models: Mapping[str, Model]
+    providers: Mapping[str, ProviderEntry]
+    table: Table
+    digest: str
