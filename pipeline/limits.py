@@ -1,8 +1,6 @@
 """How fast a provider may be asked: one pool per shared quota, first come first served."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 import anyio
 from aiolimiter import AsyncLimiter
@@ -37,13 +35,19 @@ class Pool:
         self._queue = anyio.Lock()
         self._resume_at = 0.0
 
-    @contextlib.asynccontextmanager
-    async def admit(self, tokens: int) -> AsyncIterator[None]:
-        """Hold a place for one request of about *tokens* tokens, as soon as the limits allow it."""
-        async with self._slots:
-            if self._requests or self._tokens or self._resume_at:
+    async def enter(self, tokens: int) -> None:
+        """Take a place for one request of about *tokens* tokens, as soon as the limits allow it; `leave` gives it back."""
+        await self._slots.acquire()
+        if self._requests or self._tokens or self._resume_at:
+            try:
                 await self._pace(tokens)
-            yield
+            except BaseException:
+                self._slots.release()
+                raise
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._slots.release()
 
     async def _pace(self, tokens: int) -> None:
         async with self._queue:

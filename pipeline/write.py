@@ -146,7 +146,10 @@ class _Part:
     """One batch of rows with their final attempts."""
 
     def __init__(self, rows: pa.Table, answers: Answers, prices: Mapping[str, Price]) -> None:
-        self.rows = {name: rows[name].to_pylist() for name in rows.schema.names}
+        # A dictionary column is slow to turn into objects, so it becomes text first; the others stay as they are.
+        self._rows = rows
+        names = ("request_id", "first", "model", "baseline", "problem", "row_id")
+        self.rows = {name: _plain(rows[name]).to_pylist() for name in names}
         self._prices = prices
         self.attempts = self._find(answers)
         self.statuses = [
@@ -164,7 +167,7 @@ class _Part:
             attempts[place] = attempt
         return attempts
 
-    def columns(self) -> list[pa.Array]:
+    def columns(self) -> list[pa.Array | pa.ChunkedArray]:
         """Return the arrays of `ANSWER_FIELDS`."""
         rows, attempts = self.rows, self.attempts
         hexes = [None if request_id is None else request_id.hex() for request_id in rows["request_id"]]
@@ -173,21 +176,21 @@ class _Part:
             problem or (attempt and attempt.reason) for attempt, problem in zip(attempts, rows["problem"], strict=True)
         ]
         costs, baseline_costs = self._costs()
-        columns: dict[str, pa.Array] = {
+        columns: dict[str, pa.Array | pa.ChunkedArray] = {
             "answer": pa.array([attempt and attempt.answer for attempt in attempts], pa.string()),
             "status": pa.array(self.statuses, pa.string()),
             "reason": pa.array(reasons, pa.string()),
             "model": pa.array(models, pa.string()),
             "usage": pa.array([attempt and attempt.usage_status for attempt in attempts], pa.string()),
             "cost_usd": _money(costs),
-            "baseline_model": pa.array(rows["baseline"], pa.string()),
+            "baseline_model": _plain(self._rows["baseline"]),
             "baseline_cost_usd": _money(baseline_costs),
             "latency_s": pa.array([attempt and attempt.latency_s for attempt in attempts], pa.float64()),
             "attempts": pa.array([attempt and attempt.attempt for attempt in attempts], pa.int32()),
             "request_id": pa.array(hexes, pa.string()),
         }
         for name in ("task", "difficulty", "route"):
-            columns[name] = pa.array(rows[name], pa.string())
+            columns[name] = _plain(self._rows[name])
         for name, field in (
             ("input_tokens", "input_tokens"),
             ("cached_input_tokens", "cached_tokens"),
@@ -235,6 +238,10 @@ class _Part:
                 }
             )
         return pa.Table.from_pylist(lines, schema=QUARANTINE_SCHEMA)
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def _usage(attempt: Attempt) -> Usage:

@@ -16,11 +16,12 @@ async def test_no_more_at_a_time_than_the_concurrency() -> None:
 
     async def call() -> None:
         nonlocal inside, most
-        async with pool.admit(1):
-            inside += 1
-            most = max(most, inside)
-            await anyio.lowlevel.checkpoint()
-            inside -= 1
+        await pool.enter(1)
+        inside += 1
+        most = max(most, inside)
+        await anyio.lowlevel.checkpoint()
+        inside -= 1
+        pool.leave()
 
     async with anyio.create_task_group() as group:
         for _ in range(20):
@@ -34,8 +35,9 @@ async def test_requests_keep_to_the_rate() -> None:
     pool, times = Pool(requests_per_min=6000, concurrency=50), list[float]()
 
     async def call() -> None:
-        async with pool.admit(1):
-            times.append(asyncio.get_running_loop().time())
+        await pool.enter(1)
+        times.append(asyncio.get_running_loop().time())
+        pool.leave()
 
     async with anyio.create_task_group() as group:
         for _ in range(60):
@@ -50,8 +52,9 @@ async def test_a_large_request_is_served_in_its_turn() -> None:
     pool, order = Pool(tokens_per_min=600_000, concurrency=50), list[int]()
 
     async def call(tokens: int) -> None:
-        async with pool.admit(tokens):
-            order.append(tokens)
+        await pool.enter(tokens)
+        order.append(tokens)
+        pool.leave()
 
     async with anyio.create_task_group() as group:
         for tokens in (10, 3000, 11, 12, 13):
@@ -67,7 +70,7 @@ async def test_a_pause_holds_back_everyone_once() -> None:
     loop = asyncio.get_running_loop()
     pool.pause(0.05)
     began = loop.time()
-    async with pool.admit(1):
-        assert loop.time() - began >= 0.05
-    async with pool.admit(1):
-        assert loop.time() - began < 1
+    await pool.enter(1)
+    assert loop.time() - began >= 0.05
+    await pool.enter(1)
+    assert loop.time() - began < 1

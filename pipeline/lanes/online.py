@@ -127,7 +127,9 @@ class _Case:
     async def _try(self) -> _Tried | None:
         """Send the request once; None when the run, the route or the money says no."""
         shared, route = self.shared, self.route
-        async with route.service.pool.admit(self.request.input_tokens + shared.parameters.max_output_tokens):
+        pool = route.service.pool
+        await pool.enter(self.request.input_tokens + shared.parameters.max_output_tokens)
+        try:
             if not await self._breaker_lets_go():
                 return None
             worst = 0
@@ -141,6 +143,8 @@ class _Case:
                 return None
             self.attempts += 1
             return await self._send(worst)
+        finally:
+            pool.leave()
 
     async def _send(self, worst: int) -> _Tried:
         shared, route = self.shared, self.route
@@ -250,7 +254,7 @@ class _Case:
             attempt=self.attempts,
             model=tried.model,
             final=status is not None,
-            status=status,
+            status=status and status.value,
             reason=reason or (error and f"{error.kind}: {error.message}") or None,
             started_at=tried.started_at,
             latency_s=tried.latency_s,
@@ -258,13 +262,13 @@ class _Case:
             cached_tokens=usage.cached_input,
             output_tokens=usage.output,
             reasoning_tokens=usage.reasoning,
-            usage_status=answer and answer.usage_status,
+            usage_status=answer and answer.usage_status.value,
             cost_pusd=tried.cost_pusd,
             total_cost_pusd=self.spent_pusd,
             provider_request_id=answer.provider_request_id if answer else "",
             finish=answer.raw_finish if answer else "",
             http_status=error.status if error else 200,
-            error_kind=error.kind if error else "",
+            error_kind=error.kind.value if error else "",
             error_code=error.code if error else "",
             model_echo=answer.model_echo if answer else "",
             answer=answer and answer.text,

@@ -51,14 +51,15 @@ def pack(attempt: Attempt) -> tuple[Any, ...]:
         answer = attempt.answer.encode("utf-8", "replace")
         if len(answer) >= _PACK_FROM_BYTES:
             answer, packed = zlib.compress(answer, 1), _DEFLATED
-    values = (*attempt[:_TEXT], answer, packed)
+    # sqlite3 takes plain int and str at once, and asks a registry of adapters about anything else, bool included.
+    values = (*attempt[:_FINAL], int(attempt.final), *attempt[_FINAL + 1 : _TEXT], answer, packed)
     return (*values, _checksum(values))
 
 
 def unpack(values: tuple[Any, ...]) -> Attempt | None:
     """Return the attempt, or None when a field is not what was written."""
     *fields, check = values
-    if _checksum((*fields[:_FINAL], bool(fields[_FINAL]), *fields[_FINAL + 1 :])) != check:
+    if _checksum(tuple(fields)) != check:
         return None
     *plain, answer, packed = fields
     if answer is not None:

@@ -133,13 +133,16 @@ class _Planner:
             )
         tokens = estimate_tokens(rendered["messages"].fill_null(rendered["user"])) + _MESSAGE_TOKENS
         tokens += estimate_tokens(rendered["system"]) + has_image.cast(pl.Int64) * _IMAGE_TOKENS
-        frame = pl.concat([rendered, labels, table.select(self._route_columns)], how="horizontal").with_columns(
-            has_image=has_image, input_tokens=tokens, row_id=self._row_id(table, batch.first_row)
-        )
+        facts = labels.select("task", "difficulty").with_columns(has_image=has_image, input_tokens=tokens)
         routed = route(
-            frame, spec=self._job.route, catalogue=self._catalogue, max_output_tokens=self._job.prompt.max_output_tokens
+            pl.concat([facts, table.select(self._route_columns)], how="horizontal"),
+            spec=self._job.route,
+            catalogue=self._catalogue,
+            max_output_tokens=self._job.prompt.max_output_tokens,
         )
-        return pl.concat([frame.drop(self._route_columns), routed], how="horizontal").with_columns(
+        return pl.concat([rendered, labels, routed], how="horizontal").with_columns(
+            input_tokens=tokens,
+            row_id=self._row_id(table, batch.first_row),
             route=pl.col("reason"),
             problem=pl.coalesce(
                 pl.lit(None if bad is None else "bad_line: " + bad, dtype=pl.String),

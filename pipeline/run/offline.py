@@ -17,7 +17,7 @@ from pipeline.render import Renderer
 from pipeline.route import only_columns
 from pipeline.run.options import RunOptions, load
 from pipeline.run.routes import preflight
-from pipeline.spec import Input, Job, Output, Prompt
+from pipeline.spec import Input
 from pipeline.write import check_columns
 
 
@@ -44,13 +44,10 @@ def check_job(options: RunOptions) -> list[str]:
 
 def list_models(job_file: Path | None) -> list[dict[str, Any]]:
     """Return every model known, of a job or of the built-in catalogue, with its price of today."""
-    if job_file is None:
-        job = Job(name="none", input=Input(path=["-"]), prompt=Prompt(column="-"), output=Output(path="-"))
-    else:
-        job = load(RunOptions(job_file))
+    job = None if job_file is None else load(RunOptions(job_file))
     now = datetime.now(UTC)
     listed = []
-    for name, model in sorted(load_catalogue(job).models.items()):
+    for name, model in sorted(load_catalogue(job, listed=True).models.items()):
         price = price_at(model, now)
         listed.append(
             {
