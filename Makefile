@@ -29,6 +29,9 @@ run: setup ## Run JOB=jobs/x.toml
 test: setup ## Run the tests
 	$(BIN)/pytest
 
+chaos: setup ## Run the long fault tests: 50 kills of a 20,000-row job
+	ROWROUTE_CHAOS=long $(BIN)/pytest tests/e2e --timeout 900
+
 cov: setup ## Run the tests and show what they do not reach
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
@@ -58,4 +61,4 @@ lock: setup ## Renew the lock files
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --group dev pyproject.toml -o requirements.lock
 
-.PHONY: help setup demo run test cov format lint types layers check bench lock
+.PHONY: help setup demo run test chaos cov format lint types layers check bench lock

@@ -105,6 +105,13 @@ def _options(given: dict[str, Any]) -> Any:
 @click.option("--overwrite", is_flag=True, help="Throw the ledger away, whoever's it is, and begin anew.")
 @click.option("--tolerate", default="0", show_default=True, metavar="N|P%", help="Failed rows that still exit 0.")
 @click.option("--grace", "grace_s", type=float, default=20, show_default=True, help="Seconds to finish after a signal.")
+@click.option(
+    "--ledger-text",
+    type=click.Choice(["full", "hash"]),
+    default="full",
+    show_default=True,
+    help="hash: keep no prompt, and no answer once the output is written.",
+)
 @click.option("--record", type=click.Path(path_type=Path), help="Keep the answers in a file that can be replayed.")
 def run(*, dry_run: bool, yes: bool, tolerate: str, **given: Any) -> None:
     """Run JOB: plan, ask, write outputs.parquet and comparison.parquet. Run it again to continue."""
@@ -198,6 +205,58 @@ def compare(*, folder: Path, as_json: bool, markdown: bool) -> None:
         click.echo(json.dumps(table.to_pylist(), indent=2, default=str))
     else:
         click.echo(to_markdown(table) if markdown else to_text(table))
+
+
+@main.group()
+def ledger() -> None:
+    """Look after the ledger in OUT, the output folder of a job."""
+
+
+@ledger.command("stats")
+@click.argument("folder", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def stats(*, folder: Path, as_json: bool) -> None:
+    """Count attempts, tokens and cost by model and status."""
+    from pipeline.run import ledger_stats
+
+    lines = ledger_stats(folder)
+    if as_json:
+        click.echo(json.dumps(lines, indent=2))
+    elif lines:
+        click.echo(_table([list(lines[0]), *([str(cell) for cell in line.values()] for line in lines)]))
+
+
+@ledger.command("verify")
+@click.argument("folder", metavar="OUT", type=click.Path(path_type=Path))
+def verify(*, folder: Path) -> None:
+    """Check the file and the checksum of every record; exit 1 when something is wrong."""
+    from pipeline.run import verify_ledger
+
+    problems = verify_ledger(folder)
+    for problem in problems:
+        _say(problem)
+    _say(f"{len(problems)} problems")
+    sys.exit(bool(problems))
+
+
+@ledger.command("export")
+@click.argument("folder", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--to", "target", required=True, type=click.Path(path_type=Path), help="A Parquet file.")
+def export(*, folder: Path, target: Path) -> None:
+    """Write every attempt to a Parquet file."""
+    from pipeline.run import export_ledger
+
+    _say(f"{export_ledger(folder, target)} attempts in {target}")
+
+
+@ledger.command("prune")
+@click.argument("folder", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--keep-nights", type=click.IntRange(0), default=30, show_default=True, help="Nights to keep whole.")
+def prune(*, folder: Path, keep_nights: int) -> None:
+    """Delete old attempts at requests that the last plan does not use; no answer in use is lost."""
+    from pipeline.run import prune_ledger
+
+    _say(f"{prune_ledger(folder, keep_nights)} attempts deleted")
 
 
 @main.command()

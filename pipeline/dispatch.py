@@ -1,11 +1,11 @@
 """The dispatch pass: a lane for every model, side by side, so that a slow provider never holds up a fast one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import anyio
 
-from pipeline.lanes import Lane
+from pipeline.lanes import Lane, Route
 from pipeline.lanes.online import Shared
 from pipeline.plan import Group, read_requests
 
@@ -17,6 +17,11 @@ class Dispatched(NamedTuple):
     stopped: str | None
 
 
+def workers_of(group: Group, routes: Mapping[str, Route]) -> int:
+    """Return how many requests of *group* are under way at a time."""
+    return min(routes[group.model].service.pool.concurrency, group.requests)
+
+
 async def dispatch(groups: Iterable[Group], shared: Shared) -> Dispatched:
     """Settle every request of *groups* in the ledger, or leave it pending for a stated reason.
 
@@ -25,8 +30,7 @@ async def dispatch(groups: Iterable[Group], shared: Shared) -> Dispatched:
     """
     async with anyio.create_task_group() as lanes:
         for group in groups:
-            route = shared.routes[group.model]
-            workers = min(route.service.pool.concurrency, group.requests)
-            lanes.start_soon(Lane(route, read_requests(group), shared).run, workers)
+            lane = Lane(shared.routes[group.model], read_requests(group), shared)
+            lanes.start_soon(lane.run, workers_of(group, shared.routes))
     halted = {name: route.halted for name, route in shared.routes.items() if route.halted is not None}
     return Dispatched(halted, shared.stop.reason)

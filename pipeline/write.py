@@ -60,6 +60,13 @@ class Answers(NamedTuple):
     connection: sqlite3.Connection
     path: Path
     records: IdMap
+    kept: Mapping[str, str] = {}  # hex request id -> answer, where the ledger keeps no texts
+
+    def complete(self, attempt: Attempt) -> Attempt:
+        """Return *attempt* with its answer, which may stand in the last output only."""
+        if attempt.answer is not None or attempt.error_kind or not self.kept:
+            return attempt
+        return attempt._replace(answer=self.kept.get(attempt.request_id.hex()))
 
 
 class Written(NamedTuple):
@@ -164,7 +171,7 @@ class _Part:
         attempts: list[Attempt | None] = [None] * len(self.rows["request_id"])
         found = read_settled(answers.connection, answers.path, ids, records.tolist())
         for place, attempt in zip(asked, found, strict=True):
-            attempts[place] = attempt
+            attempts[place] = attempt and answers.complete(attempt)
         return attempts
 
     def columns(self) -> list[pa.Array | pa.ChunkedArray]:

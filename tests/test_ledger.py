@@ -22,7 +22,6 @@ from pipeline.ledger import (
     Settled,
     connect,
     count_statuses,
-    damaged_records,
     find_done,
     finish_run,
     hold_lock,
@@ -31,6 +30,7 @@ from pipeline.ledger import (
     read_settled,
     start_run,
     unpack,
+    verify,
 )
 from pipeline.records import Status
 from tests.builders import an_attempt
@@ -262,7 +262,7 @@ def test_damaged_records_are_found(tmp_path: Path) -> None:
     written(path, an_attempt(1), an_attempt(2))
     _execute(path, "UPDATE attempts SET answer = CAST('forged' AS BLOB) WHERE id = 1")
     with closing(connect(path)) as connection:
-        assert list(damaged_records(connection, path)) == [1]
+        assert verify(connection, path) == ["record 1 is not what was written"]
         done = find_done(connection, path)
     assert (done.damaged, len(done.records)) == (1, 1)
 

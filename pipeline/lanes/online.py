@@ -14,7 +14,7 @@ from pipeline.lanes.route import Route
 from pipeline.lanes.watch import Counters, StopSignal
 from pipeline.ledger import Attempt, Entry, Ledger
 from pipeline.records import Answer, Parameters, Request, Status, Usage
-from pipeline.steps import Done, Escalate, GiveUp, Retry, StopLane, Tries, next_step
+from pipeline.steps import Done, Escalate, GiveUp, Retry, Step, StopLane, Tries, next_step
 
 _OUTAGE = frozenset({ErrorKind.OVERLOAD, ErrorKind.SERVER, ErrorKind.TRANSPORT, ErrorKind.TIMEOUT, ErrorKind.BAD_BODY})
 _NO_USAGE = Usage(0, 0)
@@ -84,45 +84,53 @@ class _Case:
 
     async def settle(self) -> None:
         """Ask until a step is final. Returning without one leaves the request pending."""
-        shared = self.shared
         while (tried := await self._try()) is not None:
-            result = tried.result
-            if not self.probing:  # a dead provider is not the row's fault
-                self.tries = self.tries.after(result)
-            weak = None
-            if isinstance(result, Answer):
-                weak = weakness(result, task=self.request.task, parameters=shared.parameters)
-            step = next_step(
-                result,
-                self.tries,
-                policy=self.route.service.policy,
-                weakness=weak,
-                can_escalate=self._next_route() is not None,
-                rng=shared.rng,
-            )
-            match step:
-                case Done():
-                    await self._finish(tried, step)
-                    return
-                case GiveUp():
-                    await self._finish(*(self.fallback or (tried, step)), last=tried)
-                    return
-                case Escalate():
-                    self._note(tried, step.reason)
-                    self._escalate(tried, step.otherwise)
-                case Retry():
-                    self._note(tried, None)
-                    if not await self._wait(step):
-                        break
-                case StopLane():
-                    self._note(tried, step.reason)
-                    whole_service = step.kind in (ErrorKind.AUTH, ErrorKind.QUOTA, ErrorKind.RATE)
-                    self.route.halt(step.reason, whole_service=whole_service)
-                    break
-                case _:
-                    assert_never(step)
-        if self.fallback is not None and shared.stop.reason is None:
+            step = self._judge(tried)
+            if isinstance(step, Done):
+                await self._finish(tried, step)
+                return
+            if isinstance(step, GiveUp):
+                await self._finish(*(self.fallback or (tried, step)), last=tried)
+                return
+            if not await self._follow(tried, step):
+                break
+        if self.fallback is not None and self.shared.stop.reason is None:
             await self._finish(*self.fallback)
+
+    def _judge(self, tried: _Tried) -> Step:
+        """Return what an attempt leads to."""
+        result, parameters = tried.result, self.shared.parameters
+        if not self.probing:  # a dead provider is not the row's fault
+            self.tries = self.tries.after(result)
+        weak = None
+        if isinstance(result, Answer):
+            weak = weakness(result, task=self.request.task, parameters=parameters)
+        return next_step(
+            result,
+            self.tries,
+            policy=self.route.service.policy,
+            weakness=weak,
+            can_escalate=self._next_route() is not None,
+            rng=self.shared.rng,
+        )
+
+    async def _follow(self, tried: _Tried, step: Escalate | Retry | StopLane) -> bool:
+        """Write the attempt down and do what *step* says; tell whether to ask again."""
+        match step:
+            case Escalate():
+                self._note(tried, step.reason)
+                self._escalate(tried, step.otherwise)
+                return True
+            case Retry():
+                self._note(tried, None)
+                return await self._wait(step)
+            case StopLane():
+                self._note(tried, step.reason)
+                whole_service = step.kind in (ErrorKind.AUTH, ErrorKind.QUOTA, ErrorKind.RATE)
+                self.route.halt(step.reason, whole_service=whole_service)
+                return False
+            case _:
+                assert_never(step)
 
     async def _try(self) -> _Tried | None:
         """Send the request once; None when the run, the route or the money says no."""
@@ -151,7 +159,6 @@ class _Case:
         started_at, began = time.time(), time.perf_counter()
         usage, cost, latency_s = _NO_USAGE, 0, None
         result: Answer | CallError
-        shared.ledger.in_flight += route.service.is_remote
         try:
             result, latency_s = await route.service.ask(self.request, route.model)
             usage = result.usage or Usage(
@@ -163,7 +170,6 @@ class _Case:
             result = error
             self._count_failure(error)
         finally:
-            shared.ledger.in_flight -= route.service.is_remote
             shared.budget.settle(worst, cost)
         shared.counters.attempts += 1
         shared.counters.spent_pusd += cost

@@ -8,11 +8,11 @@ from pipeline.ledger.reading import (
     Settled,
     all_answers,
     count_statuses,
-    damaged_records,
     find_done,
     read_settled,
 )
-from pipeline.ledger.store import SCHEMA_VERSION, Run, connect, finish_run, last_runs, start_run
+from pipeline.ledger.store import SCHEMA_VERSION, Run, connect, finish_run, last_runs, put_at_risk, start_run
+from pipeline.ledger.upkeep import drop_answers, export, prune, stats, verify
 from pipeline.ledger.writing import Ledger, open_ledger
 
 __all__ = [
@@ -26,14 +26,19 @@ __all__ = [
     "all_answers",
     "connect",
     "count_statuses",
-    "damaged_records",
+    "drop_answers",
+    "export",
     "find_done",
     "finish_run",
     "hold_lock",
     "last_runs",
     "open_ledger",
     "pack",
+    "prune",
+    "put_at_risk",
     "read_settled",
     "start_run",
+    "stats",
     "unpack",
+    "verify",
 ]

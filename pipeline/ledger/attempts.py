@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 _PACK_FROM_BYTES = 1024  # below, deflate saves less than it costs
-_PLAIN, _DEFLATED = 0, 1
+_PLAIN, _DEFLATED, DROPPED = 0, 1, 2
 
 
 class Attempt(NamedTuple):
@@ -39,14 +39,15 @@ class Attempt(NamedTuple):
     answer: str | None
 
 
+# `packed` of a record: as it is, deflated, or taken out (the answer then stands in the output only).
 COLUMNS = (*Attempt._fields, "packed", "check_crc")
 _FINAL = Attempt._fields.index("final")  # SQLite has no booleans
 _TEXT = Attempt._fields.index("answer")
 
 
-def pack(attempt: Attempt) -> tuple[Any, ...]:
-    """Return the values of `COLUMNS`."""
-    answer, packed = None, _PLAIN
+def pack(attempt: Attempt, *, dropped: bool = False) -> tuple[Any, ...]:
+    """Return the values of `COLUMNS`; *dropped* says that there was an answer, which stands in the output only."""
+    answer, packed = None, DROPPED if dropped else _PLAIN
     if attempt.answer is not None:
         answer = attempt.answer.encode("utf-8", "replace")
         if len(answer) >= _PACK_FROM_BYTES:

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.identity import IdMap, Ids, Values, as_ids
-from pipeline.ledger.attempts import COLUMNS, Attempt, unpack
+from pipeline.ledger.attempts import COLUMNS, DROPPED, Attempt, unpack
 from pipeline.ledger.store import reading
 from pipeline.records import Status
 
 _FETCH = 4096
+_PACKED = COLUMNS.index("packed")
 _STATUSES = tuple(Status)
 _SELECT = f"SELECT id, {', '.join(COLUMNS)} FROM attempts"  # noqa: S608
 _SELECT_THESE = f"{_SELECT} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608
@@ -57,10 +58,17 @@ def count_statuses(found: Values) -> dict[str, int]:
     return {_STATUSES[code]: int(count) for code, count in zip(codes, counts, strict=True)}
 
 
-def find_done(connection: sqlite3.Connection, path: Path, *, again: frozenset[Status] = frozenset()) -> Done:
+def find_done(
+    connection: sqlite3.Connection,
+    path: Path,
+    *,
+    again: frozenset[Status] = frozenset(),
+    kept: frozenset[bytes] = frozenset(),
+) -> Done:
     """Read the whole ledger once.
 
-    Requests that ended in one of the statuses *again* count as unsettled, their cost so far is carried on.
+    Requests that ended in one of the statuses *again* count as unsettled, their cost so far is carried on; so do those
+    whose answer was dropped, unless they are among the *kept*, whose answers stand in the output.
     """
     records, carried, damaged = IdMap(), dict[bytes, Entry](), 0
     final: dict[bytes, int] = {}
@@ -72,19 +80,21 @@ def find_done(connection: sqlite3.Connection, path: Path, *, again: frozenset[St
                 if attempt is None:
                     damaged += 1
                     continue
-                _take(number, attempt, again, final, carried)
+                lost = values[_PACKED] == DROPPED and attempt.request_id not in kept
+                settled = attempt.final and not lost and attempt.status not in again
+                _take(number, attempt, final, carried, settled=settled)
     if final:
         records.add(as_ids(b"".join(final)), np.fromiter(final.values(), dtype=np.int64, count=len(final)))
     return Done(records, carried, damaged)
 
 
 def _take(
-    number: int, attempt: Attempt, again: frozenset[Status], final: dict[bytes, int], carried: dict[bytes, Entry]
+    number: int, attempt: Attempt, final: dict[bytes, int], carried: dict[bytes, Entry], *, settled: bool
 ) -> None:
     """Let one attempt, in order of writing, change what is known of its request."""
     request_id = attempt.request_id
     before = carried.pop(request_id, Entry(0, 0))
-    if attempt.final and Status(attempt.status or "") not in again:
+    if settled:
         final[request_id] = record_value(number, Status(attempt.status or ""))
         return
     final.pop(request_id, None)
@@ -118,11 +128,3 @@ def all_answers(connection: sqlite3.Connection, path: Path) -> Iterator[Attempt]
             attempt = unpack(tuple(values))
             if attempt is not None:
                 yield attempt
-
-
-def damaged_records(connection: sqlite3.Connection, path: Path) -> Iterator[int]:
-    """Yield the number of every record whose checksum is wrong."""
-    with reading(path):
-        for number, *values in connection.execute(_SELECT):
-            if unpack(tuple(values)) is None:
-                yield number

@@ -19,7 +19,7 @@ _SCHEMA = """
 CREATE TABLE job (name TEXT NOT NULL);
 CREATE TABLE runs (
   id INTEGER PRIMARY KEY, night INTEGER NOT NULL, started_at REAL NOT NULL, pid INTEGER NOT NULL, host TEXT NOT NULL,
-  in_flight INTEGER NOT NULL DEFAULT 0, finished_at REAL, exit_code INTEGER, summary TEXT
+  at_risk INTEGER NOT NULL DEFAULT 0, finished_at REAL, exit_code INTEGER, summary TEXT
 );
 CREATE TABLE attempts (
   id INTEGER PRIMARY KEY, request_id BLOB NOT NULL, row_id TEXT NOT NULL, night INTEGER NOT NULL, run INTEGER NOT NULL,
@@ -39,7 +39,7 @@ class Run(NamedTuple):
     id: int
     night: int
     spent_pusd: int  # by earlier runs of the same night
-    maybe_paid: int  # requests that were in flight when the last run died
+    maybe_paid: int  # requests that may have been in flight when the last run died
 
 
 @contextmanager
@@ -105,9 +105,9 @@ def _check_or_create(connection: sqlite3.Connection, path: Path, job_name: str |
 def start_run(connection: sqlite3.Connection, *, new_night: bool = False) -> Run:
     """Note that a run begins; it continues the last night unless that one finished or *new_night* is asked for."""
     last = connection.execute(
-        "SELECT night, finished_at, exit_code, in_flight FROM runs ORDER BY id DESC LIMIT 1"
+        "SELECT night, finished_at, exit_code, at_risk FROM runs ORDER BY id DESC LIMIT 1"
     ).fetchone()
-    night, finished_at, exit_code, in_flight = last or (0, time.time(), 0, 0)
+    night, finished_at, exit_code, at_risk = last or (0, time.time(), 0, 0)
     if new_night or (finished_at is not None and exit_code in (0, 1)):
         night += 1
     spent = connection.execute("SELECT coalesce(sum(cost_pusd), 0) FROM attempts WHERE night = ?", (night,)).fetchone()[
@@ -118,7 +118,12 @@ def start_run(connection: sqlite3.Connection, *, new_night: bool = False) -> Run
         (night, time.time(), os.getpid(), socket.gethostname()),
     )
     assert cursor.lastrowid is not None
-    return Run(cursor.lastrowid, night, spent, in_flight if finished_at is None else 0)
+    return Run(cursor.lastrowid, night, spent, at_risk if finished_at is None else 0)
+
+
+def put_at_risk(connection: sqlite3.Connection, run: Run, requests: int) -> None:
+    """Note how many requests *run* may have in flight at a time: what a crash may cost at most."""
+    connection.execute("UPDATE runs SET at_risk = ? WHERE id = ?", (requests, run.id))
 
 
 def finish_run(connection: sqlite3.Connection, run: Run, exit_code: int, summary: dict[str, Any]) -> None:

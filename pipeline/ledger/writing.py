@@ -27,12 +27,11 @@ _INSERT = f"INSERT INTO attempts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' *
 class _Commit:
     """Attempts that reach the disk together, and those who wait for them."""
 
-    __slots__ = ("attempts", "durable", "in_flight")
+    __slots__ = ("attempts", "durable")
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
         self.durable = asyncio.Event()
-        self.in_flight = 0
 
 
 class Ledger:
@@ -40,7 +39,6 @@ class Ledger:
 
     def __init__(self, connection: sqlite3.Connection, path: Path, run: Run) -> None:
         self.run = run
-        self.in_flight = 0  # network requests under way, kept by the lanes: what a crash may cost
         self._connection = connection
         self._path = path
         self._open = _Commit()
@@ -82,7 +80,6 @@ class Ledger:
             self._timer = None
         if self._open.attempts:
             commit, self._open = self._open, _Commit()
-            commit.in_flight = self.in_flight
             self._queue.put(commit)
 
     async def close(self) -> None:
@@ -118,7 +115,6 @@ class Ledger:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 self._connection.executemany(_INSERT, map(pack, commit.attempts))
-                self._connection.execute("UPDATE runs SET in_flight = ? WHERE id = ?", (commit.in_flight, self.run.id))
                 last = self._connection.execute("SELECT max(id) FROM attempts").fetchone()[0]
                 self._connection.execute("COMMIT")
             except BaseException:

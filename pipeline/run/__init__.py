@@ -3,6 +3,7 @@
 from pipeline.run.job import compare_outputs, plan_job, run_job
 from pipeline.run.offline import check_job, classify_file, list_models, read_comparison
 from pipeline.run.options import ExitCode, Report, RunOptions, Tolerance, load
+from pipeline.run.upkeep import export_ledger, ledger_stats, prune_ledger, verify_ledger
 
 __all__ = [
     "ExitCode",
@@ -12,9 +13,13 @@ __all__ = [
     "check_job",
     "classify_file",
     "compare_outputs",
+    "export_ledger",
+    "ledger_stats",
     "list_models",
     "load",
     "plan_job",
+    "prune_ledger",
     "read_comparison",
     "run_job",
+    "verify_ledger",
 ]

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline import __version__
 from pipeline.catalogue import Catalogue, load_catalogue, warnings
 from pipeline.compare import compare
-from pipeline.dispatch import Dispatched, dispatch
+from pipeline.dispatch import Dispatched, dispatch, workers_of
 from pipeline.errors import JobError
 from pipeline.files import whole_file, write_whole
 from pipeline.identity import IdMap
@@ -29,10 +30,12 @@ from pipeline.ledger import (
     Run,
     connect,
     count_statuses,
+    drop_answers,
     find_done,
     finish_run,
     hold_lock,
     open_ledger,
+    put_at_risk,
     start_run,
 )
 from pipeline.plan import Plan, PlanOptions, make_plan
@@ -57,6 +60,7 @@ class _Night(NamedTuple):
     catalogue: Catalogue
     folder: Path
     done: Done
+    kept: dict[str, str]  # answers that stand in the output only
 
     @property
     def state(self) -> Path:
@@ -103,7 +107,9 @@ def run_job(options: RunOptions) -> Report:
             pass_, backend_options={"use_uvloop": True}
         )  # fmt: skip
         night.source.check_unchanged()
-        report = _finish(night, plan, Answers(connection, night.ledger_path, records), dispatched, (run, counters))
+        report = _finish(
+            night, plan, Answers(connection, night.ledger_path, records, night.kept), dispatched, (run, counters)
+        )
         finish_run(connection, run, report.exit_code, report.summary)
         return report
 
@@ -127,13 +133,26 @@ def _open_night(options: RunOptions, *, create: bool) -> Iterator[tuple[_Night, 
     with hold_lock(state / "lock"):
         path = state / "ledger.sqlite"
         if not create and not path.exists():
-            yield _Night(job, options, source, catalogue, folder, Done(IdMap(), {}, 0)), None
+            yield _Night(job, options, source, catalogue, folder, Done(IdMap(), {}, 0), {}), None
             return
         if options.overwrite:
             path.unlink(missing_ok=True)
         with closing(connect(path, job.name)) as connection:
-            done = find_done(connection, path, again=_asked_again(options))
-            yield _Night(job, options, source, catalogue, folder, done), connection
+            kept = _kept_answers(folder, job.output.prefix) if options.ledger_text == "hash" else {}
+            ids = frozenset(map(bytes.fromhex, kept))
+            done = find_done(connection, path, again=_asked_again(options), kept=ids)
+            yield _Night(job, options, source, catalogue, folder, done, kept), connection
+
+
+def _kept_answers(folder: Path, prefix: str) -> dict[str, str]:
+    """Return hex request id -> answer from the last output, for a ledger that keeps no texts."""
+    path = folder / "outputs.parquet"
+    if not path.exists():
+        return {}
+    table = pq.read_table(path, columns=[f"{prefix}request_id", f"{prefix}answer"])
+    return {
+        key: answer for key, answer in zip(*(column.to_pylist() for column in table.columns), strict=True) if answer
+    }
 
 
 def _asked_again(options: RunOptions) -> frozenset[Status]:
@@ -180,6 +199,10 @@ async def _dispatch(
     cap = night.job.budget.max_usd
     async with AsyncExitStack() as stack:
         routes = await open_routes(stack, night.catalogue, credentials, plan.parameters, night.state)
+        at_risk = 0
+        if any(route.service.is_remote for route in routes.values()):
+            at_risk = sum(workers_of(group, routes) for group in plan.groups)
+        put_at_risk(connection, run, at_risk)
         async with open_ledger(connection, night.ledger_path, run) as ledger, anyio.create_task_group() as group:
             shared = Shared(
                 routes=routes,
@@ -239,6 +262,10 @@ def _finish(night: _Night, plan: Plan, answers: Answers, dispatched: Dispatched,
     if night.options.record is not None:
         write_recordings(night.options.record, plan, answers)
     comparison = compare_outputs(night.folder, night.job, night.catalogue, plan.rows_path)
+    if night.options.ledger_text == "hash":
+        drop_answers(answers.connection, answers.path)
+        for group in plan.groups:
+            shutil.rmtree(group.parts[0].parent)
     summary = _summary(night, plan, written, dispatched, ran)
     write_whole(night.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     return Report(_exit_code(night, written, dispatched), summary, plan.summary, comparison, _warnings(night, plan))

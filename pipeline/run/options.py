@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -67,6 +67,7 @@ class RunOptions(NamedTuple):
     tolerate: Tolerance = Tolerance()
     grace_s: float = 20.0
     record: Path | None = None
+    ledger_text: Literal["full", "hash"] = "full"  # hash: no prompt and, once the output is written, no answer is kept
     confirm: Callable[[Summary], bool] = lambda _plan: True
     watch: Callable[[Counters, int], object] = lambda _counters, _requests: None  # called a few times a second
 

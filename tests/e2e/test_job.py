@@ -2,8 +2,11 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
+import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -222,3 +225,46 @@ def test_a_run_can_be_kept_for_replay(tmp_path: Path) -> None:
     replay = run(job, "--output", str(tmp_path / "replayed"))
     assert replay.returncode == 0
     assert pq.read_table(tmp_path / "replayed" / "outputs.parquet")["llm_answer"].to_pylist() == answers
+
+
+def test_a_ledger_without_texts_still_saves_money(tmp_path: Path) -> None:
+    """With --ledger-text=hash no prompt and no answer stays in the state, and a second run still sends nothing."""
+    with server_process(tmp_path, {}) as server:
+        job = make_job(tmp_path, server.base_url, rows=30)
+        assert run(job, "--ledger-text=hash").returncode == 0
+        before = (job.output / "outputs.parquet").read_bytes()
+        answer = job.outputs()["llm_answer"][0].as_py()
+        for path in (job.output / "state").rglob("*"):
+            assert not path.is_file() or (answer.encode() not in path.read_bytes() and b"Say it back" not in path.read_bytes())
+        assert run(job, "--ledger-text=hash").returncode == 0
+        assert len(server.exchanges()) == 30
+        assert (job.output / "outputs.parquet").read_bytes() == before
+        (job.output / "outputs.parquet").unlink()
+        assert run(job, "--ledger-text=hash").returncode == 0
+        assert len(server.exchanges()) == 60
+
+
+def test_the_ledger_can_be_looked_after(tmp_path: Path) -> None:
+    """stats counts, verify finds a forged record, export writes every attempt, prune deletes what is not used."""
+    with server_process(tmp_path, {}) as server:
+        job = make_job(tmp_path, server.base_url, rows=10)
+        assert run(job).returncode == 0
+        pq.write_table(marked_rows(10, first=5), job.input)
+        assert run(job).returncode == 0
+
+    def ledger(*words: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "pipeline", "ledger", *words]
+        return subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
+
+    (stats,) = json.loads(ledger("stats", str(job.output), "--json").stdout)
+    assert (stats["model"], stats["status"], stats["attempts"]) == ("m", "ok", 15)
+    assert ledger("verify", str(job.output)).returncode == 0
+    assert "15 attempts" in ledger("export", str(job.output), "--to", str(tmp_path / "all.parquet")).stderr
+    assert pq.read_table(tmp_path / "all.parquet")["row_id"].to_pylist()[:5] == [f"row-{n:06}" for n in range(5)]
+    assert "5 attempts deleted" in ledger("prune", str(job.output), "--keep-nights", "1").stderr
+    with closing(sqlite3.connect(job.output / "state" / "ledger.sqlite")) as connection:
+        connection.execute("UPDATE attempts SET answer = CAST('forged' AS BLOB) WHERE id = 7")
+        connection.commit()
+    forged = ledger("verify", str(job.output))
+    assert (forged.returncode, "record 7 is not what was written" in forged.stderr) == (1, True)
+    assert ledger("stats", str(tmp_path)).returncode == 2
