@@ -1,5 +1,6 @@
 """The command line: arguments, progress and exit status. Only this module prints; what is heavy is imported late."""
 
+import gc
 import json
 import logging
 import os
@@ -80,6 +81,10 @@ def _options(given: dict[str, Any]) -> Any:
     """Return RunOptions of what was given on the command line."""
     from pipeline.plan import Selection
     from pipeline.run import RunOptions
+
+    # Rows come and go in large numbers and without cycles: the collector would look at them in vain.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
     level = logging.INFO if given.pop("verbose") else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)

@@ -100,6 +100,15 @@ class BaselineColumn(_Section):
     column: str
 
 
+def _baseline(value: object) -> object:
+    """Refuse what is none of the three forms with one sentence, where the union would give one a form."""
+    is_column = isinstance(value, dict) and value.keys() == {"column"}
+    is_table = isinstance(value, dict) and value.keys() <= set(Task) and bool(value)
+    if not isinstance(value, str | BaselineColumn) and not is_column and not is_table:
+        raise ValueError(f'a model, {{ column = "..." }}, or a table of task = model (tasks: {", ".join(Task)})')
+    return value
+
+
 _CELL = re.compile(rf"({'|'.join(Task)})(\.({'|'.join(Difficulty)}))?")
 
 
@@ -107,7 +116,7 @@ class Route(_Section):
     """`[route]`: which model gets which row."""
 
     tier: Tier = Tier.BALANCED
-    baseline: str | BaselineColumn | dict[Task, str] = "gpt-4o"
+    baseline: Annotated[str | BaselineColumn | dict[Task, str], BeforeValidator(_baseline)] = "gpt-4o"
     max_cost_usd: UsdCap | None = Field(None, description="per request: walk budget, balanced, quality for what fits")
     escalate: bool = Field(default=True, description="ask the next tier once when an answer fails its checks")
     task: Task | None = Field(None, description="pins the task of every row")

@@ -113,3 +113,14 @@ def test_the_schema_names_every_section() -> None:
     assert {"name", "input", "prompt", "route", "providers", "models", "budget", "output"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
     assert "schema" in schema["$defs"]["Output"]["properties"]
+
+
+@pytest.mark.parametrize(
+    "text", ["5", '{ colum = "x" }', '{ codee = "gpt-4o" }', "{}"], ids=["number", "column", "task", "empty"]
+)
+def test_a_baseline_has_one_of_three_forms(tmp_path: Path, text: str) -> None:
+    """A baseline that is no model, column or table of tasks is refused in one sentence with the three."""
+    with pytest.raises(JobError) as caught:
+        load_job(a_job_file(tmp_path, route=f"baseline = {text}"))
+    (problem,) = caught.value.problems
+    assert 'route.baseline: a model, { column = "..." }, or a table of task = model' in problem

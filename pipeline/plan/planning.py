@@ -131,14 +131,18 @@ class _Planner:
             labels = classify(rendered["user"], has_image).with_columns(
                 task=pl.lit(str(self._job.route.task)), rule=pl.lit("pinned")
             )
-        tokens = estimate_tokens(rendered["messages"].fill_null(rendered["user"])) + _MESSAGE_TOKENS
-        tokens += estimate_tokens(rendered["system"]) + has_image.cast(pl.Int64) * _IMAGE_TOKENS
+        prompt = self._job.prompt
+        tokens = estimate_tokens(rendered["messages" if prompt.messages else "user"]) + _MESSAGE_TOKENS
+        if prompt.system is not None:
+            tokens += estimate_tokens(rendered["system"])
+        if prompt.image is not None:
+            tokens += has_image.cast(pl.Int64) * _IMAGE_TOKENS
         facts = labels.select("task", "difficulty").with_columns(has_image=has_image, input_tokens=tokens)
         routed = route(
             pl.concat([facts, table.select(self._route_columns)], how="horizontal"),
             spec=self._job.route,
             catalogue=self._catalogue,
-            max_output_tokens=self._job.prompt.max_output_tokens,
+            max_output_tokens=prompt.max_output_tokens,
         )
         return pl.concat([rendered, labels, routed], how="horizontal").with_columns(
             input_tokens=tokens,
@@ -205,7 +209,7 @@ class _Planner:
         places = send.arg_true()
         if not len(places):
             return
-        sent = frame.filter(send)
+        sent = frame if len(places) == frame.height else frame.filter(send)
         columns = [
             pa.array([request_ids[place] for place in places.to_list()], pa.binary(16))
             if field.name == "request_id"
@@ -215,9 +219,10 @@ class _Planner:
             for field in SPOOL_SCHEMA
         ]
         requests = pa.table(columns, schema=SPOOL_SCHEMA)
-        for model in sent["model"].unique(maintain_order=True):
-            mask = (sent["model"] == model).to_arrow()
-            self.spool.write(model, requests.filter(mask))
+        models = sent["model"].unique(maintain_order=True)
+        for model in models:
+            its_own = requests if len(models) == 1 else requests.filter((sent["model"] == model).to_arrow())
+            self.spool.write(model, its_own)
 
 
 def parameters_of(job: Job) -> Parameters:

@@ -28,7 +28,14 @@ class RowWriter:
     """Writes the row map batch by batch."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, ROW_SCHEMA, compression="lz4", write_page_checksum=True)
+        self._writer = pq.ParquetWriter(
+            path,
+            ROW_SCHEMA,
+            compression="lz4",
+            use_dictionary=[field.name for field in ROW_SCHEMA if field.type == _WORD],
+            write_statistics=False,
+            write_page_checksum=True,
+        )
 
     def write(self, frame: pl.DataFrame, request_ids: list[bytes | None]) -> None:
         """Append the rows of *frame*, which has every column of `ROW_SCHEMA` but request_id."""
@@ -50,5 +57,5 @@ def _column(frame: pl.DataFrame, field: pa.Field) -> pa.Array:
 
 def read_rows(path: Path) -> Iterator[pa.RecordBatch]:
     """Yield the row map in batches."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=1 << 20) as file:
         yield from file.iter_batches(batch_size=8192)

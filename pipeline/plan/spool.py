@@ -61,7 +61,15 @@ class Spool:
         folder.mkdir(exist_ok=True)
         parts = self._parts.setdefault(model, [])
         parts.append(folder / f"part-{len(parts):05}.parquet")
-        writer = pq.ParquetWriter(parts[-1], SPOOL_SCHEMA, compression="lz4", write_page_checksum=True)
+        # Texts hardly repeat, and nobody asks for their smallest and largest: dictionaries and statistics only cost.
+        writer = pq.ParquetWriter(
+            parts[-1],
+            SPOOL_SCHEMA,
+            compression="lz4",
+            use_dictionary=["task", "escalate_to", "system"],
+            write_statistics=False,
+            write_page_checksum=True,
+        )
         self._writers[model] = writer
         return writer
 
@@ -75,6 +83,6 @@ class Spool:
 def read_requests(group: Group) -> Iterator[Request]:
     """Yield the requests of *group* in order, reading a bounded number ahead."""
     for part in group.parts:
-        with pq.ParquetFile(part, page_checksum_verification=True) as file:
+        with pq.ParquetFile(part, page_checksum_verification=True, pre_buffer=False, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(batch_size=_READ_ROWS):
                 yield from map(Request._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
