@@ -34,11 +34,17 @@ class Weakness(NamedTuple):
 def tidy(answer: Answer, parameters: Parameters) -> Answer:
     """Return *answer* as the job wants it: the label as the job spells it, JSON without a Markdown fence round it.
 
-    Free text, and what does not fit, is returned as it is.
+    An answer that was cut short after a whole label is whole, where no other label goes on from there. Free text, and
+    what does not fit, is returned as it is.
     """
     if parameters.choices:
         label = find_label(answer.text, parameters.choices)
-        return answer if label is None else answer._replace(text=label)
+        if label is None:
+            return answer
+        cut = answer.finish is Finish.TRUNCATED
+        if cut and sum(choice.casefold().startswith(label.casefold()) for choice in parameters.choices) == 1:
+            answer = answer._replace(finish=Finish.OK)
+        return answer._replace(text=label)
     return answer if parameters.schema is None else answer._replace(text=_without_fence(answer.text))
 
 

@@ -3,7 +3,7 @@
 import base64
 import json
 import mimetypes
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,22 +55,19 @@ class _Template(NamedTuple):
 class Renderer:
     """Turns batches of rows into messages, as one `[prompt]` section says."""
 
-    def __init__(self, prompt: Prompt, names: Collection[str]) -> None:
-        """Compile the templates against the column *names* of the input.
+    def __init__(self, prompt: Prompt) -> None:
+        """Compile the templates.
 
         Raises:
-            JobError: for a template that does not parse, or a column that is not there.
+            JobError: for a template that does not parse.
         """
         self._prompt = prompt
         self._system = _compile("prompt.system", prompt.system)
         self._user = _compile("prompt.user", prompt.user)
         templates = [template for template in (self._system, self._user) if template]
         named = [name for name in (prompt.column, prompt.messages, prompt.image) if name]
-        wanted = dict.fromkeys([*named, *sorted(frozenset().union(*(template.columns for template in templates)))])
-        missing = [name for name in wanted if name not in names]
-        if missing:
-            raise JobError(f"prompt: no column {', '.join(missing)}; the input has: {', '.join(names)}")
-        self.columns: list[str] = list(wanted)
+        read = frozenset().union(*(template.columns for template in templates))
+        self.columns: list[str] = list(dict.fromkeys([*named, *sorted(read)]))
 
     def render(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the `RENDERED` columns; `problem` says why a row can't be asked, null where it can."""

@@ -81,7 +81,7 @@ def answer_schema(prefix: str) -> list[pa.Field]:
     return [field.with_name(prefix + field.name) for field in ANSWER_FIELDS]
 
 
-def check_columns(source: Source, prefix: str) -> None:
+def check_prefix(source: Source, prefix: str) -> None:
     """Refuse an input that already has one of the answer columns."""
     taken = [field.name for field in answer_schema(prefix) if field.name in source.schema.names]
     if taken:

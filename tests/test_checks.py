@@ -234,3 +234,14 @@ def test_free_text_is_not_touched() -> None:
     answer = Answer("  ```json\n{}\n``` ")
 
     assert tidy(answer, FREE) is answer
+
+
+@pytest.mark.parametrize(
+    ("text", "finish"),
+    [("pin", Finish.TRUNCATED), ("top up", Finish.OK), ("top", Finish.TRUNCATED), ("to", Finish.TRUNCATED)],
+    ids=["begins a longer label", "whole", "no label", "a part"],
+)
+def test_a_label_that_was_cut_off_after_its_end_is_whole(text: str, finish: Finish) -> None:
+    """A cut answer is taken for a label only when it is one and can't have been on its way to another."""
+    parameters = Parameters(8, choices=("pin", "pin change", "top up"))
+    assert tidy(Answer(f'"{text}"  ', Finish.TRUNCATED, "length"), parameters).finish is finish

@@ -13,6 +13,7 @@ from pipeline.lanes.budget import Budget
 from pipeline.lanes.route import Route
 from pipeline.lanes.watch import Counters, StopSignal
 from pipeline.ledger import Attempt, Entry, Ledger
+from pipeline.limits import Ticket
 from pipeline.records import Answer, Parameters, Request, Status, Usage
 from pipeline.steps import Done, Escalate, GiveUp, Retry, Step, StopLane, Tries, next_step
 
@@ -54,9 +55,10 @@ class Lane:
 
     async def run(self, workers: int) -> None:
         """Settle every request, or stop early when the run or the route does."""
-        async with anyio.create_task_group() as group:
-            for _ in range(workers):
-                group.start_soon(self._work)
+        with self._route.gate.steady(workers):
+            async with anyio.create_task_group() as group:
+                for _ in range(workers):
+                    group.start_soon(self._work)
 
     async def _work(self) -> None:
         stop, route = self._shared.stop, self._route
@@ -118,14 +120,14 @@ class _Case:
         """Write the attempt down and do what *step* says; tell whether to ask again."""
         match step:
             case Escalate():
-                self._note(tried, step.reason)
+                await self._write(tried, step.reason)
                 self._escalate(tried, step.otherwise)
                 return True
             case Retry():
-                self._note(tried, None)
+                await self._write(tried, None)
                 return await self._wait(step)
             case StopLane():
-                self._note(tried, step.reason)
+                await self._write(tried, step.reason)
                 whole_service = step.kind in (ErrorKind.AUTH, ErrorKind.QUOTA, ErrorKind.RATE)
                 self.route.halt(step.reason, whole_service=whole_service)
                 return False
@@ -135,8 +137,8 @@ class _Case:
     async def _try(self) -> _Tried | None:
         """Send the request once; None when the run, the route or the money says no."""
         shared, route = self.shared, self.route
-        pool = route.service.pool
-        await pool.enter(self.request.input_tokens + shared.parameters.max_output_tokens)
+        gate = route.gate
+        ticket = await gate.enter(self.request.input_tokens, shared.parameters.max_output_tokens)
         try:
             if not await self._breaker_lets_go():
                 return None
@@ -150,25 +152,32 @@ class _Case:
                 shared.budget.settle(worst, 0)
                 return None
             self.attempts += 1
-            return await self._send(worst)
+            return await self._send(worst, ticket)
         finally:
-            pool.leave()
+            gate.leave()
 
-    async def _send(self, worst: int) -> _Tried:
+    async def _send(self, worst: int, ticket: Ticket) -> _Tried:
         shared, route = self.shared, self.route
         started_at, began = time.time(), time.perf_counter()
         usage, cost, latency_s = _NO_USAGE, 0, None
         result: Answer | CallError
         try:
-            result, latency_s = await route.service.ask(self.request, route.model)
+            answer, latency_s = await route.service.ask(self.request, route.model)
+            result = tidy(answer, shared.parameters)
             usage = result.usage or Usage(
                 self.request.input_tokens, len(result.text.encode("utf-8", "replace")) // 3 + 1
             )
             cost = route.cost(usage, started_at)
             route.breaker.succeed()
+            route.gate.answered(ticket, result.usage, result.limits)
         except CallError as error:
             result = error
+            if error.kind is ErrorKind.RATE:
+                route.gate.refused(ticket)
             self._count_failure(error)
+        except anyio.get_cancelled_exc_class():
+            shared.counters.cut_off += route.service.is_remote
+            raise
         finally:
             shared.budget.settle(worst, cost)
         shared.counters.attempts += 1
@@ -178,6 +187,7 @@ class _Case:
         return _Tried(route.model.name, result, started_at, waited_s if latency_s is None else latency_s, usage, cost)
 
     def _count_failure(self, error: CallError) -> None:
+        self.shared.counters.maybe_paid += error.maybe_paid
         if error.kind is ErrorKind.RATE:
             self.shared.counters.rate_limited += 1
         elif error.kind in _OUTAGE:
@@ -209,7 +219,7 @@ class _Case:
         """Wait before a retry; False when there is none in this run."""
         shared, breaker = self.shared, self.route.breaker
         if retry.pool_wide:
-            self.route.service.pool.pause(retry.wait_s)
+            self.route.gate.pause(retry.wait_s)
         elif breaker.is_open or breaker.may_retry():
             await shared.stop.sleep(retry.wait_s)
         else:
@@ -230,19 +240,18 @@ class _Case:
         self.route, self.tries, self.fallback = route, Tries(), (tried, otherwise)
         self.shared.counters.escalations += 1
 
-    def _note(self, tried: _Tried, reason: str | None) -> None:
-        self.shared.ledger.note(self._attempt(tried, None, reason))
+    async def _write(self, tried: _Tried, reason: str | None) -> None:
+        """Write an attempt that settles nothing; it is on the disk before the request goes out again."""
+        await self.shared.ledger.append(self._attempt(tried, None, reason))
 
     async def _finish(self, tried: _Tried, step: Done | GiveUp, *, last: _Tried | None = None) -> None:
         """Settle the request with what *tried* gave. When that was not the *last* attempt, both lines are written."""
         shared = self.shared
         if last is not None and last is not tried:
-            self._note(last, None)
+            await self._write(last, None)
         if self.fallback is not None and tried is self.fallback[0]:
             # It was written, and its cost counted, before the escalation.
             tried = tried._replace(cost_pusd=0)
-        if isinstance(tried.result, Answer):
-            tried = tried._replace(result=tidy(tried.result, shared.parameters))
         await shared.ledger.append(self._attempt(tried, step.status, step.reason))
         shared.counters.settled[step.status] += 1
 

@@ -49,6 +49,7 @@ class Route:
     ) -> None:
         self.model = model
         self.service = service
+        self.gate = service.pool.gate()
         self.breaker = breaker
         self._price_at = price_at
         self._max_output_tokens = max_output_tokens

@@ -16,6 +16,8 @@ class Counters:
     retries: int = 0
     rate_limited: int = 0
     escalations: int = 0
+    cut_off: int = 0  # requests that were under way when the run was told to end at once
+    maybe_paid: int = 0  # attempts that failed and that the provider may bill all the same
     spent_pusd: int = 0
 
     @property

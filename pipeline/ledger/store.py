@@ -39,7 +39,7 @@ class Run(NamedTuple):
     id: int
     night: int
     spent_pusd: int  # by earlier runs of the same night
-    maybe_paid: int  # requests that may have been in flight when the last run died
+    maybe_paid: int  # requests that may have been in flight when earlier runs of the same night were cut off
 
 
 @contextmanager
@@ -104,25 +104,23 @@ def _check_or_create(connection: sqlite3.Connection, path: Path, job_name: str |
 
 def start_run(connection: sqlite3.Connection, *, new_night: bool = False) -> Run:
     """Note that a run begins; it continues the last night unless that one finished or *new_night* is asked for."""
-    last = connection.execute(
-        "SELECT night, finished_at, exit_code, at_risk FROM runs ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    night, finished_at, exit_code, at_risk = last or (0, time.time(), 0, 0)
+    last = connection.execute("SELECT night, finished_at, exit_code FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    night, finished_at, exit_code = last or (0, time.time(), 0)
     if new_night or (finished_at is not None and exit_code in (0, 1)):
         night += 1
-    spent = connection.execute("SELECT coalesce(sum(cost_pusd), 0) FROM attempts WHERE night = ?", (night,)).fetchone()[
-        0
-    ]
+    sums = ("SELECT coalesce(sum(cost_pusd), 0) FROM attempts WHERE night = ?",
+            "SELECT coalesce(sum(at_risk), 0) FROM runs WHERE night = ?")  # fmt: skip
+    spent, maybe_paid = (connection.execute(query, (night,)).fetchone()[0] for query in sums)
     cursor = connection.execute(
         "INSERT INTO runs (night, started_at, pid, host) VALUES (?, ?, ?, ?)",
         (night, time.time(), os.getpid(), socket.gethostname()),
     )
     assert cursor.lastrowid is not None
-    return Run(cursor.lastrowid, night, spent, at_risk if finished_at is None else 0)
+    return Run(cursor.lastrowid, night, spent, maybe_paid)
 
 
 def put_at_risk(connection: sqlite3.Connection, run: Run, requests: int) -> None:
-    """Note how many requests *run* may have in flight at a time: what a crash may cost at most."""
+    """Note how many requests *run* may have in flight at a time, or has left there: what a crash may cost at most."""
     connection.execute("UPDATE runs SET at_risk = ? WHERE id = ?", (requests, run.id))
 
 

@@ -1,6 +1,6 @@
 """The plan pass: every row gets a model, every distinct question an address, and both are written down."""
 
-from pipeline.plan.planning import Plan, PlanOptions, make_plan
+from pipeline.plan.planning import Plan, PlanOptions, check_columns, make_plan
 from pipeline.plan.rows import ROW_SCHEMA, read_rows
 from pipeline.plan.selection import Selection, select_rows
 from pipeline.plan.spool import SPOOL_SCHEMA, Group, read_requests
@@ -15,6 +15,7 @@ __all__ = [
     "PlanOptions",
     "Selection",
     "Summary",
+    "check_columns",
     "make_plan",
     "read_requests",
     "read_rows",

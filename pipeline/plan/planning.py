@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -84,18 +84,15 @@ class _Planner:
     """What the batches share."""
 
     def __init__(self, job: Job, source: Source, catalogue: Catalogue, folder: Path, options: PlanOptions) -> None:
-        names = source.schema.names
         self._job = job
         self._catalogue = catalogue
         self._options = options
-        self._renderer = Renderer(job.prompt, names)
+        self._renderer = Renderer(job.prompt)
         self._route_columns = only_columns(catalogue, job.route)
         self.columns = list(
             dict.fromkeys([*self._renderer.columns, *self._route_columns, *filter(None, [job.input.id])])
         )
-        missing = [name for name in self.columns if name not in names]
-        if missing:
-            raise JobError(f"{job.name}: no column {', '.join(missing)}; the input has: {', '.join(names)}")
+        check_columns("prompt, route or input", self.columns, source)
         self.parameters = parameters_of(job)
         self._hashers = {name: request_hasher(name, self.parameters) for name in catalogue.models}
         self.prices = {name: price_at(model, datetime.now(UTC)) for name, model in catalogue.models.items()}
@@ -223,6 +220,18 @@ class _Planner:
         for model in models:
             its_own = requests if len(models) == 1 else requests.filter((sent["model"] == model).to_arrow())
             self.spool.write(model, its_own)
+
+
+def check_columns(where: str, wanted: Iterable[str], source: Source) -> None:
+    """Refuse *wanted* columns that are not in the input. A file without a byte has no columns to miss, and no rows.
+
+    Raises:
+        JobError: naming the columns that there are.
+    """
+    names = source.schema.names
+    missing = [name for name in wanted if name not in names]
+    if missing and names:
+        raise JobError(f"{where}: no column {', '.join(missing)}; the input has: {', '.join(names)}")
 
 
 def parameters_of(job: Job) -> Parameters:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import __version__
 from pipeline.catalogue import Catalogue, load_catalogue, warnings
-from pipeline.compare import compare
+from pipeline.compare import article_stats, compare
 from pipeline.dispatch import Dispatched, dispatch, workers_of
 from pipeline.errors import JobError
 from pipeline.files import whole_file, write_whole
@@ -41,11 +41,12 @@ from pipeline.ledger import (
 from pipeline.plan import Plan, PlanOptions, make_plan
 from pipeline.readers import Source, open_source
 from pipeline.records import PICO_USD, Status
+from pipeline.run.fit import check_fit
 from pipeline.run.options import ExitCode, Report, RunOptions, load
 from pipeline.run.outcomes import recorded_outcomes, write_recordings
 from pipeline.run.routes import open_routes, preflight
 from pipeline.spec import Job
-from pipeline.write import Answers, Written, check_columns, write_outputs
+from pipeline.write import Answers, Written, write_outputs
 
 _WATCH_EVERY_S = 0.2
 _SIGNAL_EXITS = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
@@ -106,6 +107,7 @@ def run_job(options: RunOptions) -> Report:
         dispatched, records = (Dispatched({}, None), night.done.records) if not asked else anyio.run(
             pass_, backend_options={"use_uvloop": True}
         )  # fmt: skip
+        put_at_risk(connection, run, counters.cut_off)
         night.source.check_unchanged()
         report = _finish(
             night, plan, Answers(connection, night.ledger_path, records, night.kept), dispatched, (run, counters)
@@ -120,7 +122,7 @@ def _open_night(options: RunOptions, *, create: bool) -> Iterator[tuple[_Night, 
     job = load(options)
     catalogue = load_catalogue(job)
     source = open_source(job.input)
-    check_columns(source, job.output.prefix)
+    check_fit(job, source)
     folder = Path(job.output.path)
     state = folder / "state"
     try:
@@ -266,8 +268,9 @@ def _finish(night: _Night, plan: Plan, answers: Answers, dispatched: Dispatched,
         drop_answers(answers.connection, answers.path)
         for group in plan.groups:
             shutil.rmtree(group.parts[0].parent)
-    summary = _summary(night, plan, written, dispatched, ran)
-    write_whole(night.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    stats = article_stats(night.folder / "outputs.parquet", prefix=prefix)
+    summary = {**_summary(night, plan, written, dispatched, ran), "usage": stats}
+    write_whole(night.folder / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
     return Report(_exit_code(night, written, dispatched), summary, plan.summary, comparison, _warnings(night, plan))
 
 
@@ -307,8 +310,9 @@ def _summary(
         "retries": counters.retries,
         "rate_limited": counters.rate_limited,
         "escalations": counters.escalations,
-        "spent_usd": str(counters.spent_pusd * PICO_USD),
-        "spent_tonight_usd": str((run.spent_pusd + counters.spent_pusd) * PICO_USD),
+        "spent_usd": f"{counters.spent_pusd * PICO_USD:f}",
+        "spent_tonight_usd": f"{(run.spent_pusd + counters.spent_pusd) * PICO_USD:f}",
+        "maybe_paid": counters.maybe_paid,
         "paid_twice_at_most": run.maybe_paid,
         "stopped": dispatched.stopped,
         "halted": dispatched.halted,

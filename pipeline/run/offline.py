@@ -12,13 +12,14 @@ from pipeline.catalogue import load_catalogue, price_at, warnings
 from pipeline.classify import classify
 from pipeline.errors import JobError
 from pipeline.files import whole_file
+from pipeline.plan import check_columns
 from pipeline.readers import open_source
 from pipeline.render import Renderer
 from pipeline.route import only_columns
+from pipeline.run.fit import check_fit
 from pipeline.run.options import RunOptions, load
 from pipeline.run.routes import preflight
 from pipeline.spec import Input
-from pipeline.write import check_columns
 
 
 def check_job(options: RunOptions) -> list[str]:
@@ -30,12 +31,9 @@ def check_job(options: RunOptions) -> list[str]:
     job = load(options)
     catalogue = load_catalogue(job)
     source = open_source(job.input)
-    check_columns(source, job.output.prefix)
-    names = source.schema.names
-    Renderer(job.prompt, names)
-    missing = [name for name in (job.input.id, *only_columns(catalogue, job.route)) if name and name not in names]
-    if missing:
-        raise JobError(f"{options.job_file}: no column {', '.join(missing)}; the input has: {', '.join(names)}")
+    check_fit(job, source)
+    wanted = [*Renderer(job.prompt).columns, *only_columns(catalogue, job.route), *filter(None, [job.input.id])]
+    check_columns(str(options.job_file), wanted, source)
     routed = {model for cells in catalogue.table.values() for models in cells.values() for model in models}
     tiers = {model for models in catalogue.table[job.route.tier].values() for model in models}
     preflight(catalogue, tiers)
@@ -74,9 +72,7 @@ def classify_file(input_: str, *, column: str, image_column: str | None, output:
     """
     source = open_source(Input(path=[input_]))
     wanted = [name for name in (column, image_column) if name is not None]
-    missing = [name for name in wanted if name not in source.schema.names]
-    if missing:
-        raise JobError(f"{input_}: no column {', '.join(missing)}; it has: {', '.join(source.schema.names)}")
+    check_columns(input_, wanted, source)
     rows, writer = 0, None
     with whole_file(output) as partial:
         try:

@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     CANNOT_RUN = 2
     STOPPED = 3  # auth, quota or a dead provider: rows are pending, run it again
     CAP = 4  # the cost cap: rows are pending, raise it and run again
+    DEFECT = 70
     LOCKED = 75
     INTERRUPTED = 130
     TERMINATED = 143

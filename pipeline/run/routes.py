@@ -11,7 +11,7 @@ import aiohttp
 from pipeline.catalogue import Catalogue, ProviderEntry, price_at
 from pipeline.errors import JobError
 from pipeline.lanes import Ask, Breaker, Reply, Route, Service
-from pipeline.limits import Pool
+from pipeline.limits import Pool, fair_shares
 from pipeline.local import open_local_server
 from pipeline.providers import Adapter, find_adapter
 from pipeline.recorded import Recordings
@@ -60,14 +60,15 @@ async def open_routes(
     log_folder: Path,
 ) -> dict[str, Route]:
     """Open what the providers need, to be closed with *stack*; return a route for each of their models."""
-    limit = connection_limit(sum(entry.provider.concurrency for entry in credentials.values()))
+    wanted = [entry.provider.concurrency for entry in credentials.values()]
+    limit = connection_limit(sum(wanted))
     session = await stack.enter_async_context(open_session(limit))
     routes: dict[str, Route] = {}
-    for name, (provider, key) in credentials.items():
+    for (name, (provider, key)), connections in zip(credentials.items(), fair_shares(limit, wanted), strict=True):
         pool = Pool(
             requests_per_min=provider.requests_per_min,
             tokens_per_min=provider.tokens_per_min,
-            concurrency=min(provider.concurrency, limit),
+            concurrency=connections,
         )
         policy = RetryPolicy(max_attempts=provider.max_attempts, max_retry_after_s=provider.max_retry_after_s)
         if provider.adapter == RECORDED:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Any
 import click
 
 from pipeline import __version__
+from pipeline.cli.texts import plan_text, report_text, table
 from pipeline.errors import JobError, LockedError
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_CANNOT_RUN, _LOCKED, _INTERRUPTED = 2, 75, 130
+_CANNOT_RUN, _DEFECT, _LOCKED, _INTERRUPTED = 2, 70, 75, 130
 logger = logging.getLogger("rowroute")
 
 
@@ -44,6 +46,11 @@ class _Commands(click.Group):
             sys.exit(_CANNOT_RUN)
         except KeyboardInterrupt:
             sys.exit(_INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception:  # noqa: BLE001 - Python's own exit code for it, 1, would say that the run finished
+            traceback.print_exc()
+            sys.exit(_DEFECT)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,7 +61,7 @@ def main() -> None:
     \b
     Exit codes: 0 all rows ok; 1 finished, more rows failed than --tolerate; 2 the job can't run as written;
     3 stopped by auth, quota or a dead provider (run it again); 4 cost cap (raise it, run again);
-    75 another run holds the job; 130/143 interrupted (run it again).
+    70 a defect in rowroute; 75 another run holds the job; 130/143 interrupted (run it again).
     """
 
 
@@ -180,7 +187,7 @@ def models(*, as_json: bool, job: Path | None) -> None:
         "source",
         "retires",
     )
-    click.echo(_table([columns, *([str(model[name] or "") for name in columns] for model in listed)]))
+    click.echo(table([columns, *([str(model[name] or "") for name in columns] for model in listed)]))
 
 
 @main.command()
@@ -205,11 +212,11 @@ def compare(*, folder: Path, as_json: bool, markdown: bool) -> None:
     from pipeline.compare import to_markdown, to_text
     from pipeline.run import read_comparison
 
-    table = read_comparison(folder)
+    comparison = read_comparison(folder)
     if as_json:
-        click.echo(json.dumps(table.to_pylist(), indent=2, default=str))
+        click.echo(json.dumps(comparison.to_pylist(), indent=2, default=str))
     else:
-        click.echo(to_markdown(table) if markdown else to_text(table))
+        click.echo(to_markdown(comparison) if markdown else to_text(comparison))
 
 
 @main.group()
@@ -228,7 +235,7 @@ def stats(*, folder: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(lines, indent=2))
     elif lines:
-        click.echo(_table([list(lines[0]), *([str(cell) for cell in line.values()] for line in lines)]))
+        click.echo(table([list(lines[0]), *([str(cell) for cell in line.values()] for line in lines)]))
 
 
 @ledger.command("verify")
@@ -289,7 +296,7 @@ def _confirm(*, yes: bool, quiet: bool) -> Callable[[Any], bool]:
 
     def confirm(planned: Any) -> bool:
         if not quiet:
-            _say(_plan_text(planned))
+            _say(plan_text(planned))
         if yes or not planned.total("cost_usd") or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return True
         return click.confirm("Send it?", err=True)
@@ -320,43 +327,7 @@ def _show_plan(report: Any, *, quiet: bool, as_json: bool) -> None:
     for warning in report.warnings:
         _say(f"warning: {warning}")
     if not quiet:
-        click.echo(_plan_text(report.plan))
-
-
-def _plan_text(planned: Any) -> str:
-    """Return the plan as a table with its totals."""
-    lines = [
-        (
-            "model",
-            "provider",
-            "rows",
-            "reused",
-            "new",
-            "retried",
-            "tokens in",
-            "out",
-            "cost USD",
-            "low",
-            "high",
-            "minutes",
-        )
-    ]
-    for group in planned.groups:
-        minutes = "" if group.minutes_at_limits is None else f"{group.minutes_at_limits:.1f}"
-        money = (f"{amount:.4f}" for amount in (group.cost_usd, group.cost_low_usd, group.cost_high_usd))
-        counts = (group.rows, group.reused, group.new, group.retried, group.input_tokens, group.output_tokens)
-        lines.append((group.model, group.provider, *map(str, counts), *money, minutes))
-    text = [_table(lines)]
-    text.append(
-        f"{planned.rows} rows, {planned.requests} distinct requests: {planned.total('reused')} reused, "
-        f"{planned.total('new')} new, {planned.total('retried')} retried; about {planned.total('cost_usd'):.4f} USD "
-        f"({planned.total('cost_low_usd'):.4f} to {planned.total('cost_high_usd'):.4f}), "
-        f"baseline {planned.total('baseline_cost_usd'):.4f} USD"
-    )
-    text += [f"{count} rows can't be asked: {code}" for code, count in planned.unanswerable.items()]
-    text += [f"{count} requests ended {status} before and are not asked again (--retry-failed asks them)"
-             for status, count in planned.earlier.items() if status != "ok"]  # fmt: skip
-    return "\n".join(text)
+        click.echo(plan_text(report.plan))
 
 
 def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
@@ -366,7 +337,7 @@ def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
     for model, reason in summary.get("halted", {}).items():
         _say(f"stopped: {model}: {reason}; its rows are pending")
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        click.echo(json.dumps(summary, indent=2, default=str))
         return
     if quiet or "rows" not in summary:
         return
@@ -374,26 +345,6 @@ def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
         from pipeline.compare import to_text
 
         click.echo(to_text(report.comparison))
-    statuses = summary["statuses"] or {}
-    twice = summary["paid_twice_at_most"]
-    most = "at most " if twice else ""
-    counts = ", ".join(f"{count} {status}" for status, count in statuses.items() if count)
-    click.echo(
-        f"{summary['rows']} rows: {counts or 'not written'}; {summary['attempts']} requests sent, "
-        f"{summary['reused']} reused, {most}{twice} requests paid twice; {summary['spent_usd']} USD spent"
-    )
+    click.echo(report_text(summary))
     if summary["stopped"]:
         click.echo(f"stopped by {summary['stopped']}; run it again to continue")
-
-
-def _table(lines: Any) -> str:
-    """Return lines of cells as aligned columns; numbers stand to the right."""
-    rows = [[str(cell) for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if re.fullmatch(r"[-\d.,%]+", cell) else cell.ljust(width)
-            for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )

@@ -1,0 +1,65 @@
+"""What the command says of a plan and of a run, as plain text."""
+
+import re
+from typing import Any
+
+
+def plan_text(planned: Any) -> str:
+    """Return the plan as a table with its totals."""
+    lines = [
+        (
+            "model",
+            "provider",
+            "rows",
+            "reused",
+            "new",
+            "retried",
+            "tokens in",
+            "out",
+            "cost USD",
+            "low",
+            "high",
+            "minutes",
+        )
+    ]
+    for group in planned.groups:
+        minutes = "" if group.minutes_at_limits is None else f"{group.minutes_at_limits:.1f}"
+        money = (f"{amount:.4f}" for amount in (group.cost_usd, group.cost_low_usd, group.cost_high_usd))
+        counts = (group.rows, group.reused, group.new, group.retried, group.input_tokens, group.output_tokens)
+        lines.append((group.model, group.provider, *map(str, counts), *money, minutes))
+    text = [table(lines)]
+    text.append(
+        f"{planned.rows} rows, {planned.requests} distinct requests: {planned.total('reused')} reused, "
+        f"{planned.total('new')} new, {planned.total('retried')} retried; about {planned.total('cost_usd'):.4f} USD "
+        f"({planned.total('cost_low_usd'):.4f} to {planned.total('cost_high_usd'):.4f}), "
+        f"baseline {planned.total('baseline_cost_usd'):.4f} USD"
+    )
+    text += [f"{count} rows can't be asked: {code}" for code, count in planned.unanswerable.items()]
+    text += [f"{count} requests ended {status} before and are not asked again (--retry-failed asks them)"
+             for status, count in planned.earlier.items() if status != "ok"]  # fmt: skip
+    return "\n".join(text)
+
+
+def report_text(summary: dict[str, Any]) -> str:
+    """Return the line that a finished run ends with."""
+    statuses = summary["statuses"] or {}
+    twice = summary["paid_twice_at_most"]
+    most = "at most " if twice else ""
+    counts = ", ".join(f"{count} {status}" for status, count in statuses.items() if count)
+    return (
+        f"{summary['rows']} rows: {counts or 'not written'}; {summary['attempts']} requests sent, "
+        f"{summary['reused']} reused, {most}{twice} requests paid twice; {float(summary['spent_usd']):.4f} USD spent"
+    )
+
+
+def table(lines: Any) -> str:
+    """Return lines of cells as aligned columns; numbers stand to the right."""
+    rows = [[str(cell) for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if re.fullmatch(r"[-\d.,%]+", cell) else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
