@@ -1,0 +1,74 @@
+"""The benchmarks: `python -m benchmarks [SCENARIO...]`; see README.md beside this file."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks.harness import run_scenario, to_markdown
+from benchmarks.measure import CommandError
+from benchmarks.plan import PLAN_SCENARIOS
+from benchmarks.run import RUN_SCENARIOS
+
+SCENARIOS = {**RUN_SCENARIOS, **PLAN_SCENARIOS}
+_DEFAULT = ("zero", "plan")
+_LEAST_ROUNDS = 3
+_PACKAGES = ("rowroute", "aiohttp", "uvloop", "msgspec", "polars", "pyarrow")
+
+
+def _machine() -> dict[str, object]:
+    """Return what the figures depend on."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg(),
+        "versions": versions,
+    }
+
+
+def main() -> None:
+    """Run the scenarios, print a table for each and write all figures to a JSON file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help=f"{', '.join(SCENARIOS)} (default: {' '.join(_DEFAULT)})"
+    )
+    parser.add_argument("--rows", type=int, help="instead of the scenario's own number")
+    parser.add_argument("--rounds", type=int, default=5, help=f"at least {_LEAST_ROUNDS}")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latest.json"))
+    options = parser.parse_args()
+    unknown = [name for name in options.scenarios if name not in SCENARIOS]
+    if unknown:
+        parser.error(f"no scenario {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}")
+    if options.rounds < _LEAST_ROUNDS:
+        parser.error(f"a median needs at least {_LEAST_ROUNDS} rounds")
+    report = {"machine": _machine(), "scenarios": {}}
+    for name in options.scenarios or _DEFAULT:
+        scenario = SCENARIOS[name]
+        try:
+            result = run_scenario(
+                scenario, rows=options.rows or scenario.rows, rounds=options.rounds,
+                say=lambda line: print(line, file=sys.stderr, flush=True),
+            )  # fmt: skip
+        except CommandError as error:
+            sys.exit(f"benchmarks: {name}: {error}")
+        report["scenarios"][name] = result
+        print(to_markdown(result), flush=True)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"all figures: {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Runs the contenders of a scenario in turn, round after round, and sums up: medians, spread, ratio to the first."""
+
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from benchmarks.measure import CommandError, Sample, Server, measure, open_server, pinned
+
+COLUMNS = (  # of the table: what it is called, what it is called in the figures, digits after the point
+    ("rows/s", "rows_per_s", 0),
+    ("CPU-s per 1,000 rows", "cpu_s_per_1000_rows", 4),
+    ("rows per CPU-s", "rows_per_cpu_s", 0),
+    ("ratio", "ratio", 2),
+    ("peak RSS MB", "peak_rss_mb", 0),
+    ("429s", "refused", 0),
+)
+
+
+class Place(NamedTuple):
+    """Where one run takes place: an input made before, an empty folder, and the server's URL if there is one."""
+
+    rows: int
+    input: Path
+    folder: Path
+    url: str
+
+
+class Contender(NamedTuple):
+    """Something to be measured: *command* may write files into the folder and returns what to start."""
+
+    name: str
+    command: Callable[[Place], list[str]]
+
+
+class Scenario(NamedTuple):
+    """What is asked of all contenders alike; the first is the one that the others are compared with."""
+
+    title: str
+    rows: int
+    contenders: Sequence[Contender]
+    server: Sequence[str] | None = None  # options of the server; None: there is none
+
+
+class Run(NamedTuple):
+    """One run of one contender; *refused* counts the server's answers 429."""
+
+    sample: Sample
+    refused: int
+
+
+def run_scenario(scenario: Scenario, *, rows: int, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return the figures of *scenario* as JSON takes them.
+
+    Raises:
+        CommandError: when a contender fails, or leaves rows unanswered.
+    """
+    runs: dict[str, list[Run]] = {contender.name: [] for contender in scenario.contenders}
+    with TemporaryDirectory(prefix="rowroute-bench-") as temporary, ExitStack() as stack:
+        folder = Path(temporary)
+        input_ = folder / "input.parquet"
+        # In a process of its own, since it takes much memory; see `measure`.
+        measure([sys.executable, "-m", "benchmarks.rows", str(rows), str(input_)], folder / "input.log")
+        server = stack.enter_context(open_server(*scenario.server)) if scenario.server is not None else None
+        stack.enter_context(pinned(last=False))
+        for number in range(rounds):
+            # Every round begins with another contender, so that none always runs on the warmest machine.
+            shift = number % len(scenario.contenders)
+            for contender in (*scenario.contenders[shift:], *scenario.contenders[:shift]):
+                with TemporaryDirectory(dir=folder) as empty:
+                    place = Place(rows, input_, Path(empty), server.url if server else "")
+                    run = _run(contender, place, server)
+                runs[contender.name].append(run)
+                cost = run.sample.cpu_s / rows * 1000
+                say(f"round {number + 1}/{rounds}: {contender.name}: {cost:.4f} CPU-s per 1,000 rows")
+    return {
+        "title": scenario.title,
+        "rows": rows,
+        "rounds": rounds,
+        "server": list(scenario.server) if scenario.server is not None else None,
+        "contenders": _figures(runs, rows),
+    }
+
+
+def _run(contender: Contender, place: Place, server: Server | None) -> Run:
+    command = contender.command(place)
+    if server is None:
+        return Run(measure(command, place.folder / "log"), 0)
+    server.reset()
+    sample = measure(command, place.folder / "log")
+    stats = server.stats()
+    if stats["answered"] < place.rows:
+        raise CommandError(f"{contender.name} asked {stats['answered']} of {place.rows} rows")
+    return Run(sample, stats["refused"])
+
+
+def _figures(runs: dict[str, list[Run]], rows: int) -> dict[str, Any]:
+    first = next(iter(runs.values()))
+    return {
+        name: {
+            "rows_per_s": _spread([rows / run.sample.wall_s for run in own]),
+            "cpu_s_per_1000_rows": _spread([run.sample.cpu_s / rows * 1000 for run in own]),
+            "process_cpu_s_per_1000_rows": _spread([run.sample.process_cpu_s / rows * 1000 for run in own]),
+            "rows_per_cpu_s": _spread([rows / run.sample.cpu_s for run in own]),
+            # Within a round, since the speed of a shared machine drifts from one to the next.
+            "ratio": _spread([run.sample.cpu_s / base.sample.cpu_s for run, base in zip(own, first, strict=True)]),
+            "peak_rss_mb": _spread([run.sample.peak_rss_mb for run in own]),
+            "refused": _spread([float(run.refused) for run in own]),
+        }
+        for name, own in runs.items()
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def to_markdown(result: dict[str, Any]) -> str:
+    """Return the figures as a table: median (least to most)."""
+    lines = [["contender", *(title for title, _, _ in COLUMNS)], ["---"] * (len(COLUMNS) + 1)]
+    for name, figures in result["contenders"].items():
+        lines.append([name, *(_cell(figures[key], digits) for _, key, digits in COLUMNS)])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{result['title']}: {result['rows']:,} rows, {result['rounds']} rounds\n\n{table}\n"
+
+
+def _cell(spread: dict[str, float], digits: int) -> str:
+    return f"{spread['median']:,.{digits}f} ({spread['min']:,.{digits}f} to {spread['max']:,.{digits}f})"
