@@ -68,7 +68,7 @@ class UsageStatus(StrEnum):
 
 
 class Usage(NamedTuple):
-    """Billable tokens in disjoint classes: fresh, cached and cache-writing input, output (`reasoning` is part of it)."""
+    """Billable tokens in disjoint classes: fresh, cached, cache-writing input; output (`reasoning` is part of it)."""
 
     input: int
     output: int

@@ -17,10 +17,14 @@ def code_lines(path: Path) -> set[int]:
     """Return the numbers of the lines that hold code: not blank, not a comment, not a docstring."""
     skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     with path.open("rb") as file:
-        tokens = [token for token in tokenize.tokenize(file.readline) if token.type not in {*skipped, tokenize.ENCODING}]
+        tokens = [
+            token for token in tokenize.tokenize(file.readline) if token.type not in {*skipped, tokenize.ENCODING}
+        ]
     lines = {line for token in tokens for line in range(token.start[0], token.end[0] + 1)}
     for node in ast.walk(ast.parse(path.read_text())):
-        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        is_text = (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        )
         if is_text and node.end_lineno is not None:
             lines -= set(range(node.lineno, node.end_lineno + 1))
     return lines
@@ -44,7 +48,9 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
 def test_every_module_of_the_eight_sentences_is_there() -> None:
     """docs/architecture.md names modules that exist, and every module of the package is named there."""
     text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
-    names = {path.stem if path.suffix == ".py" else path.name for path in PACKAGE.iterdir() if path.suffix in ("", ".py")}
+    names = {
+        path.stem if path.suffix == ".py" else path.name for path in PACKAGE.iterdir() if path.suffix in ("", ".py")
+    }
     modules = {name for name in names if not name.startswith("__")}
     layers = text.split("```")[1]
     assert {word for line in layers.splitlines() for word in line.split("  ")[0].replace("|", " ").split()} == modules

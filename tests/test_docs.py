@@ -60,7 +60,11 @@ def test_every_key_is_explained() -> None:
     def names(section: type[BaseModel]) -> set[str]:
         found = set()
         for name, field in section.model_fields.items():
-            kinds = [kind for kind in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(kind, type)]
+            kinds = [
+                kind
+                for kind in (field.annotation, *getattr(field.annotation, "__args__", ()))
+                if isinstance(kind, type)
+            ]
             inner = [kind for kind in kinds if issubclass(kind, BaseModel)]
             found |= names(inner[0]) if inner else {field.alias or name}
         return found

@@ -141,7 +141,9 @@ def test_a_base_url_that_would_leak_is_refused(url: str, told: str) -> None:
         check_base_url("providers.x", url)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1/", "http://localhost/v1", "http://[::1]:9/v1", "https://a.example/v1"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8000/v1/", "http://localhost/v1", "http://[::1]:9/v1", "https://a.example/v1"]
+)
 def test_a_base_url_may_be_https_or_this_machine(url: str) -> None:
     """https anywhere and http on this machine are taken, without the last slash."""
     assert not str(check_base_url("providers.x", url)).endswith("/")

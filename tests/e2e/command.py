@@ -95,8 +95,15 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "CHAOS_API_KEY": CANARY, "PYTHONPATH": path, "POLARS_MAX_THREADS": "1", **changes}
 
 
-def run(job: Job, *arguments: str, timeout_s: float = 100, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    job: Job, *arguments: str, timeout_s: float = 100, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run *job* to its end."""
     return subprocess.run(
-        command(job, *arguments), env=env or environment(), capture_output=True, text=True, timeout=timeout_s, check=False
+        command(job, *arguments),
+        env=env or environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )

@@ -27,7 +27,9 @@ def test_every_row_comes_back_in_order_with_its_own_answer(tmp_path: Path) -> No
     assert (done.returncode, done.stderr) == (0, "") or "rows" in done.stderr
     out = job.outputs()
     assert out.select(["id", "prompt", "n"]).equals(pq.read_table(job.input))
-    assert all(mark in answer for mark, answer in zip(out["id"].to_pylist(), out["llm_answer"].to_pylist(), strict=True))
+    assert all(
+        mark in answer for mark, answer in zip(out["id"].to_pylist(), out["llm_answer"].to_pylist(), strict=True)
+    )
     assert pc.all(pc.equal(out["llm_status"], "ok")).as_py()
     assert "300 ok; 300 requests sent, 0 reused, 0 requests paid twice" in done.stdout
 
@@ -50,7 +52,9 @@ def test_only_new_and_changed_rows_cost_money_the_next_night(tmp_path: Path) -> 
         job = make_job(tmp_path, server.base_url, rows=100)
         assert run(job).returncode == 0
         rows = marked_rows(120).slice(5)
-        changed = rows.set_column(1, "prompt", pa.array([p + "!" if i % 50 == 0 else p for i, p in enumerate(rows["prompt"].to_pylist())]))
+        changed = rows.set_column(
+            1, "prompt", pa.array([p + "!" if i % 50 == 0 else p for i, p in enumerate(rows["prompt"].to_pylist())])
+        )
         pq.write_table(changed.take(list(range(114, -1, -1))), job.input)
         plan = run(job, "--dry-run", "--json")
         counts = json.loads(plan.stdout)["plan"]
@@ -59,7 +63,9 @@ def test_only_new_and_changed_rows_cost_money_the_next_night(tmp_path: Path) -> 
         assert len(server.exchanges()) == 100 + 22
     out = job.outputs()
     assert out["id"].to_pylist() == changed["id"].to_pylist()[::-1]
-    assert all(mark in answer for mark, answer in zip(out["id"].to_pylist(), out["llm_answer"].to_pylist(), strict=True))
+    assert all(
+        mark in answer for mark, answer in zip(out["id"].to_pylist(), out["llm_answer"].to_pylist(), strict=True)
+    )
 
 
 def test_identical_rows_share_a_request_and_its_cost(tmp_path: Path) -> None:
@@ -140,7 +146,7 @@ def test_a_poison_row_fails_in_its_place(tmp_path: Path) -> None:
         assert run(job, "--tolerate", "1").returncode == 0
         sent = len(server.exchanges())
     assert sent == 49 + 5
-    assert [s for s in job.outputs()["llm_status"].to_pylist()].index("failed") == 7
+    assert job.outputs()["llm_status"].to_pylist().index("failed") == 7
     (line,) = pq.read_table(job.output / "quarantine.parquet").to_pylist()
     assert (line["row"], line["row_id"], line["kind"], line["status"]) == (7, "row-000007", "server", "failed")
     (tmp_path / "second").mkdir()
@@ -155,7 +161,9 @@ def test_a_signal_lets_what_is_under_way_finish(tmp_path: Path, number: signal.S
     """After a signal no request starts, those under way are kept, and the same command completes without paying twice."""
     with server_process(tmp_path, rules(({}, {"latency_s": 0.3}))) as server:
         job = make_job(tmp_path, server.base_url, rows=400)
-        with subprocess.Popen(command(job), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            command(job), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
             while len(server.exchanges()) < 64:
                 time.sleep(0.02)
             process.send_signal(number)
@@ -172,7 +180,9 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     """A second signal ends the run within a second, and it can be resumed."""
     with server_process(tmp_path, rules(({"first": 64}, {"fault": "hang"}))) as server:
         job = make_job(tmp_path, server.base_url, rows=100)
-        with subprocess.Popen(command(job), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            command(job), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
             while len(server.exchanges()) < 64:
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
@@ -190,7 +200,9 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
     """While a run holds the job, another exits 75 naming it, sends nothing and changes nothing."""
     with server_process(tmp_path, rules(({}, {"latency_s": 1.0}))) as server:
         job = make_job(tmp_path, server.base_url, rows=100)
-        with subprocess.Popen(command(job), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            command(job), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
             while not server.exchanges():
                 time.sleep(0.02)
             other = run(job)
@@ -220,7 +232,9 @@ def test_a_run_can_be_kept_for_replay(tmp_path: Path) -> None:
         job = make_job(tmp_path, server.base_url, rows=20)
         assert run(job, "--record", str(tmp_path / "kept.parquet")).returncode == 0
     answers = job.outputs()["llm_answer"].to_pylist()
-    text = job.file.read_text().replace('adapter = "openai"', f'adapter = "recorded"\npath = "{tmp_path / "kept.parquet"}"')
+    text = job.file.read_text().replace(
+        'adapter = "openai"', f'adapter = "recorded"\npath = "{tmp_path / "kept.parquet"}"'
+    )
     job.file.write_text(text.replace('key_env = "CHAOS_API_KEY"\n', ""))
     replay = run(job, "--output", str(tmp_path / "replayed"))
     assert replay.returncode == 0
@@ -235,7 +249,9 @@ def test_a_ledger_without_texts_still_saves_money(tmp_path: Path) -> None:
         before = (job.output / "outputs.parquet").read_bytes()
         answer = job.outputs()["llm_answer"][0].as_py()
         for path in (job.output / "state").rglob("*"):
-            assert not path.is_file() or (answer.encode() not in path.read_bytes() and b"Say it back" not in path.read_bytes())
+            assert not path.is_file() or (
+                answer.encode() not in path.read_bytes() and b"Say it back" not in path.read_bytes()
+            )
         assert run(job, "--ledger-text=hash").returncode == 0
         assert len(server.exchanges()) == 30
         assert (job.output / "outputs.parquet").read_bytes() == before
