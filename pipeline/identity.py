@@ -16,24 +16,28 @@ Ids = npt.NDArray[np.uint64]  # shape (n, 2): the two halves of each id, big-end
 Values = npt.NDArray[np.int64]
 
 
-def request_hasher(model: str, parameters: Parameters) -> Callable[[str, str | None, str | None, str | None], bytes]:
+RequestHasher = Callable[[bytes | memoryview, str | None, str | None, str | None], bytes]
+
+
+def request_hasher(model: str, parameters: Parameters) -> RequestHasher:
     """Return `(user, system, image, messages) -> request_id` for one model and one set of parameters.
 
-    The id is a 128-bit BLAKE2b of lengths and UTF-8 texts, so it is the same on every version of Python and of any
-    library. A lone surrogate, which no UTF-8 can hold, counts as "?".
+    *user* is UTF-8. The id is a 128-bit BLAKE2b of lengths and UTF-8 texts, so it is the same on every version of
+    Python and of any library. A lone surrogate, which no UTF-8 can hold, counts as "?".
     """
     head = hashlib.blake2b(digest_size=ID_BYTES, person=b"rowroute-1")
     head.update(msgspec.json.encode([model, *parameters]))
+    plain = head.copy()
+    plain.update(b"u")
 
-    def request_id(user: str, system: str | None, image: str | None, messages: str | None) -> bytes:
-        hasher = head.copy()
-        text = user.encode("utf-8", "replace")
+    def request_id(user: bytes | memoryview, system: str | None, image: str | None, messages: str | None) -> bytes:
         if system is None and image is None and messages is None:
-            hasher.update(b"u")
-            hasher.update(text)
+            hasher = plain.copy()
+            hasher.update(user)
         else:
             parts = [None if part is None else part.encode("utf-8", "replace") for part in (system, image, messages)]
-            hasher.update(msgspec.msgpack.encode([text, *parts]))
+            hasher = head.copy()
+            hasher.update(msgspec.msgpack.encode([user, *parts]))
         return hasher.digest()
 
     return request_id

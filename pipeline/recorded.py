@@ -30,7 +30,7 @@ _FINISH = {"stop": Finish.OK, "length": Finish.TRUNCATED, "content_filter": Fini
 
 def prompt_hash(request: Request) -> str:
     """Return the hex address of what is asked, whoever is asked."""
-    return _hash_prompt(request.user, request.system, request.image, request.messages).hex()
+    return _hash_prompt(request.user.encode("utf-8", "replace"), request.system, request.image, request.messages).hex()
 
 
 class Recordings:

@@ -13,7 +13,7 @@ from yarl import URL
 
 from pipeline.errors import CallError, ErrorKind, JobError
 from pipeline.records import HttpRequest
-from pipeline.transport import MAX_BODY_BYTES, Endpoint, check_base_url, connection_limit, open_session
+from pipeline.transport import MAX_BODY_BYTES, Endpoint, check_base_url, open_session
 
 KEY = "sk-CANARY-transport"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

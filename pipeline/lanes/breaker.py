@@ -1,5 +1,6 @@
 """When to stop asking a provider that is down, and when to try again. Time is an argument; nothing waits here."""
 
+import math
 from collections import deque
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ class Breaker:
     """Counts the outcomes of one model's calls.
 
     Closed: calls go out. Open: none but one probe every `probe_every_s`. It opens on failures of different rows only,
-    so that one poison row never closes a lane.
+    and on none of a row that was asked before another one that was answered: it failed while the provider worked. So
+    neither poison rows nor calls that hang for long close a lane.
     """
 
     def __init__(self, policy: BreakerPolicy | None = None) -> None:
@@ -34,6 +36,7 @@ class Breaker:
         self._opened_at: float | None = None
         self._probe_at = 0.0
         self._succeeded = False
+        self._worked_s = -math.inf  # when the latest call went out that was answered
         self._retry_credit = _RETRY_FLOOR
         self._refusals: dict[str, int] = {}
 
@@ -42,16 +45,19 @@ class Breaker:
         """Tell whether calls are held back."""
         return self._opened_at is not None
 
-    def succeed(self) -> None:
-        """Count an answer, good or weak: the provider works."""
+    def succeed(self, sent_s: float = -math.inf) -> None:
+        """Count an answer, good or weak, to a call that went out at *sent_s*: the provider works."""
         self._succeeded = True
+        self._worked_s = max(self._worked_s, sent_s)
         self._failing_rows.clear()
         self._window.append(None)
         self._opened_at = None
         self._retry_credit += _RETRY_SHARE
 
-    def fail(self, request_id: bytes, now_s: float) -> None:
-        """Count an outage-like failure of a request."""
+    def fail(self, request_id: bytes, now_s: float, *, asked_s: float | None = None) -> None:
+        """Count an outage-like failure of a request that was first asked at *asked_s*."""
+        if asked_s is not None and asked_s < self._worked_s:
+            return
         self._failing_rows[request_id] = None
         self._window.append(request_id)
         full = len(self._window) == _WINDOW

@@ -10,7 +10,7 @@ import anyio
 from pipeline.checks import tidy, weakness
 from pipeline.errors import CallError, ErrorKind
 from pipeline.lanes.budget import Budget
-from pipeline.lanes.route import Route
+from pipeline.lanes.route import Route, other_model
 from pipeline.lanes.watch import Counters, StopSignal
 from pipeline.ledger import Attempt, Entry, Ledger
 from pipeline.limits import Ticket
@@ -43,6 +43,14 @@ class _Tried(NamedTuple):
     latency_s: float
     usage: Usage
     cost_pusd: int
+    other: str | None = None  # the model that answered, where it is not the one asked
+
+    @property
+    def remark(self) -> str | None:
+        """Return what is to be said of the attempt, whatever it leads to."""
+        if isinstance(self.result, CallError):
+            return f"{self.result.kind}: {self.result.message}"
+        return f"answered by another model: {self.other}" if self.other else None
 
 
 class Lane:
@@ -72,7 +80,7 @@ class Lane:
 class _Case:
     """One request on its way to a final attempt."""
 
-    __slots__ = ("attempts", "fallback", "probing", "request", "route", "shared", "spent_pusd", "tries")
+    __slots__ = ("asked_s", "attempts", "fallback", "probing", "request", "route", "shared", "spent_pusd", "tries")
 
     def __init__(self, request: Request, route: Route, shared: Shared) -> None:
         self.request = request
@@ -81,6 +89,7 @@ class _Case:
         before = shared.carried.get(request.request_id) if shared.carried else None
         self.attempts, self.spent_pusd = before or (0, 0)
         self.tries = Tries()  # of the present route
+        self.asked_s: float | None = None  # when that was first asked
         self.probing = False  # whether this attempt probes a provider that is down
         self.fallback: tuple[_Tried, Done | GiveUp] | None = None  # what stands when an escalation comes to nothing
 
@@ -159,16 +168,20 @@ class _Case:
     async def _send(self, worst: int, ticket: Ticket) -> _Tried:
         shared, route = self.shared, self.route
         started_at, began = time.time(), time.perf_counter()
-        usage, cost, latency_s = _NO_USAGE, 0, None
+        usage, cost, latency_s, other = _NO_USAGE, 0, None, None
         result: Answer | CallError
+        if self.asked_s is None:
+            self.asked_s = began
         try:
             answer, latency_s = await route.service.ask(self.request, route.model)
             result = tidy(answer, shared.parameters)
             usage = result.usage or Usage(
                 self.request.input_tokens, len(result.text.encode("utf-8", "replace")) // 3 + 1
             )
-            cost = route.cost(usage, started_at)
-            route.breaker.succeed()
+            other = other_model(answer.model_echo, route.model)
+            # Whoever answered is billed, where we know its price.
+            cost = (shared.routes.get(other or "") or route).cost(usage, started_at)
+            route.breaker.succeed(began)
             route.gate.answered(ticket, result.usage, result.limits)
         except CallError as error:
             result = error
@@ -182,16 +195,18 @@ class _Case:
             shared.budget.settle(worst, cost)
         shared.counters.attempts += 1
         shared.counters.spent_pusd += cost
+        shared.counters.other_models.update([other] if other else ())
         self.spent_pusd += cost
-        waited_s = time.perf_counter() - began
-        return _Tried(route.model.name, result, started_at, waited_s if latency_s is None else latency_s, usage, cost)
+        if latency_s is None:
+            latency_s = time.perf_counter() - began
+        return _Tried(route.model.name, result, started_at, latency_s, usage, cost, other)
 
     def _count_failure(self, error: CallError) -> None:
         self.shared.counters.maybe_paid += error.maybe_paid
         if error.kind is ErrorKind.RATE:
             self.shared.counters.rate_limited += 1
         elif error.kind in _OUTAGE:
-            self.route.breaker.fail(self.request.request_id, time.monotonic())
+            self.route.breaker.fail(self.request.request_id, time.monotonic(), asked_s=self.asked_s)
         elif error.kind is ErrorKind.BAD_REQUEST and self.route.breaker.refuse(f"{error.status} {error.code}"):
             self.route.halt(
                 f"the first answers were all the same refusal ({error.status} {error.code}): {error.message}",
@@ -237,7 +252,7 @@ class _Case:
     def _escalate(self, tried: _Tried, otherwise: Done | GiveUp) -> None:
         route = self._next_route()
         assert route is not None
-        self.route, self.tries, self.fallback = route, Tries(), (tried, otherwise)
+        self.route, self.tries, self.asked_s, self.fallback = route, Tries(), None, (tried, otherwise)
         self.shared.counters.escalations += 1
 
     async def _write(self, tried: _Tried, reason: str | None) -> None:
@@ -270,7 +285,7 @@ class _Case:
             model=tried.model,
             final=status is not None,
             status=status and status.value,
-            reason=reason or (error and f"{error.kind}: {error.message}") or None,
+            reason=reason or tried.remark,
             started_at=tried.started_at,
             latency_s=tried.latency_s,
             input_tokens=usage.total_input,

@@ -1,6 +1,8 @@
 """A model ready to be asked: its provider, its limits, its price, and whether it still works."""
 
+import re
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from pipeline.catalogue import cost_pusd
@@ -8,6 +10,9 @@ from pipeline.lanes.breaker import Breaker
 from pipeline.limits import Pool
 from pipeline.records import Answer, Model, Price, Request, Usage
 from pipeline.steps import RetryPolicy
+
+# What follows the name of a model in the name of one of its versions: -2024-08-06, -20241022, -0613, -05-20, -latest.
+_VERSION = re.compile(r"([-@:](latest|preview|exp|\d{4}-\d\d-\d\d|\d\d-\d\d|\d{3,8}))+$")
 
 
 class Reply(NamedTuple):
@@ -76,3 +81,14 @@ class Route:
         texts = (request.messages or request.user, request.system or "")
         most = max(sum(len(text.encode("utf-8", "replace")) for text in texts) + 64, request.input_tokens)
         return self.cost(Usage(most, self._max_output_tokens), at)
+
+
+def other_model(echo: str, asked: Model) -> str | None:
+    """Return *echo*, the name under which an answer came, unless it is *asked* or a version of it."""
+    return None if echo == asked.wire_name or not echo or _family(echo) == _family(asked.wire_name) else echo
+
+
+@lru_cache(maxsize=1024)
+def _family(name: str) -> str:
+    """Return a model's name without the vendor before it and the version behind it."""
+    return _VERSION.sub("", name.rpartition("/")[2].casefold())

@@ -1,5 +1,6 @@
 """What the lanes tell each other and whoever watches: counters, and the wish to stop."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import anyio
@@ -17,6 +18,7 @@ class Counters:
     rate_limited: int = 0
     escalations: int = 0
     cut_off: int = 0  # requests that were under way when the run was told to end at once
+    other_models: Counter[str] = field(default_factory=Counter)  # answers of models that were not asked, by their name
     maybe_paid: int = 0  # attempts that failed and that the provider may bill all the same
     spent_pusd: int = 0
 

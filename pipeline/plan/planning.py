@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.catalogue import Catalogue, price_at
 from pipeline.classify import classify
 from pipeline.errors import JobError
-from pipeline.identity import IdMap, as_ids, request_hasher
+from pipeline.identity import ID_BYTES, IdMap, as_ids, request_hasher
 from pipeline.plan.rows import RowWriter
 from pipeline.plan.selection import Selection, select_rows
 from pipeline.plan.spool import SPOOL_SCHEMA, Group, Spool
@@ -28,6 +28,8 @@ from pipeline.spec import Job
 from pipeline.tokens import estimate_tokens
 
 _MESSAGE_TOKENS = 4  # what a chat format adds to a message
+_KINDS = [None, "reused", "retried", "new"]
+_NOT_ASKED, _REUSED, _RETRIED, _NEW = range(4)
 _IMAGE_TOKENS = 1000  # a picture of usual size; providers count 85 to 1,600
 
 
@@ -102,11 +104,11 @@ class _Planner:
         self.tally = Tally(job.prompt.max_output_tokens)
         self.earlier: dict[str, int] = {}
 
-    def plan(self, batch: Batch) -> tuple[pl.DataFrame, list[bytes | None]]:
+    def plan(self, batch: Batch) -> tuple[pl.DataFrame, pa.Array]:
         """Plan one batch: its rows for the row map and their request ids; its new requests go to the spool."""
         frame = self._routed(batch)
-        request_ids, first, kind = self._addressed(frame, batch.first_row)
-        frame = frame.with_columns(first=pl.Series(first), kind=pl.Series(kind, dtype=pl.String))
+        request_ids, marks = self._addressed(frame, batch.first_row)
+        frame = pl.concat([frame, marks], how="horizontal")
         self.tally.add(frame)
         self._spool(frame, request_ids)
         return frame, request_ids
@@ -172,47 +174,51 @@ class _Planner:
                 "name a unique column, or leave input.id out to number the rows"
             )
 
-    def _addressed(
-        self, frame: pl.DataFrame, first_row: int
-    ) -> tuple[list[bytes | None], npt.NDArray[np.bool_], list[str | None]]:
-        """Return for each row its request id, whether it is the first to ask it, and reused, new or retried."""
-        askable = frame["problem"].is_null()
-        rows = askable.arg_true().to_numpy()
-        asked = frame.filter(askable) if len(rows) < frame.height else frame
-        columns = (asked[name].to_list() for name in ("model", "user", "system", "image", "messages"))
-        hashers = self._hashers
-        ids = [
-            hashers[model](user or "", system, image, messages)
-            for model, user, system, image, messages in zip(*columns, strict=True)
-        ]
+    def _addressed(self, frame: pl.DataFrame, first_row: int) -> tuple[pa.Array, pl.DataFrame]:
+        """Return each row's request id, and whether it is the first to ask it, and new, retried or reused."""
+        rows = frame["problem"].is_null().arg_true().to_numpy().astype(np.int64)
+        asked = frame if len(rows) == frame.height else frame[rows]
+        ids = self._ids(asked)
         packed = as_ids(b"".join(ids))
-        is_first = self._seen.add(packed, rows.astype(np.int64) + first_row)
+        is_first = self._seen.add(packed, rows + first_row)
         known = self._options.known.find(packed)
         for name, count in self._options.describe(known[is_first & (known >= 0)]).items():
             self.earlier[name] = self.earlier.get(name, 0) + count
-        carried = self._options.carried
-        request_ids: list[bytes | None] = [None] * frame.height
+        again = np.zeros(len(ids), dtype=bool)
+        if self._options.carried:
+            again = np.fromiter((one in self._options.carried for one in ids), dtype=bool, count=len(ids))
         first = np.zeros(frame.height, dtype=bool)
-        kind: list[str | None] = [None] * frame.height
         first[rows] = is_first
-        for row, request_id, old in zip(rows.tolist(), ids, (known >= 0).tolist(), strict=True):
-            request_ids[row] = request_id
-            kind[row] = "reused" if old else "retried" if request_id in carried else "new"
-        return request_ids, first, kind
+        kind = np.full(frame.height, _NOT_ASKED, dtype=np.uint8)
+        kind[rows] = np.where(known >= 0, _REUSED, np.where(again, _RETRIED, _NEW))
+        marks = pl.DataFrame({"first": first, "kind": pl.Series(_KINDS).gather(kind)})
+        return _id_array(b"".join(ids), rows, frame.height), marks
 
-    def _spool(self, frame: pl.DataFrame, request_ids: list[bytes | None]) -> None:
+    def _ids(self, asked: pl.DataFrame) -> list[bytes]:
+        """Return the request id of each row of *asked*."""
+        # The texts are hashed where they lie, as UTF-8, without a string object each.
+        users = asked["user"].fill_null("").to_arrow()
+        _, offsets_buffer, data = users.buffers()
+        offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[users.offset : users.offset + len(users) + 1].tolist()
+        texts = memoryview(data if data is not None else b"")
+        hashers = self._hashers
+        columns = (asked[name].to_list() for name in ("model", "system", "image", "messages"))
+        return [
+            hashers[model](texts[start:end], system, image, messages)
+            for start, end, model, system, image, messages in zip(offsets, offsets[1:], *columns, strict=False)
+        ]
+
+    def _spool(self, frame: pl.DataFrame, request_ids: pa.Array) -> None:
         """Write the requests that must be sent, a model at a time."""
-        send = (frame["first"] & frame["kind"].is_in(["new", "retried"])).fill_null(value=False)
-        places = send.arg_true()
-        if not len(places):
+        send = frame["first"] & frame["kind"].is_in(["new", "retried"])
+        if not send.any():
             return
-        sent = frame if len(places) == frame.height else frame.filter(send)
+        all_sent = bool(send.all())
+        sent = frame if all_sent else frame.filter(send)
         columns = [
-            pa.array([request_ids[place] for place in places.to_list()], pa.binary(16))
+            (request_ids if all_sent else request_ids.filter(send.to_arrow()))
             if field.name == "request_id"
-            else (sent[field.name].fill_null("") if field.name == "user" else sent[field.name])
-            .to_arrow()
-            .cast(field.type)
+            else (sent["user"].fill_null("") if field.name == "user" else sent[field.name]).to_arrow().cast(field.type)
             for field in SPOOL_SCHEMA
         ]
         requests = pa.table(columns, schema=SPOOL_SCHEMA)
@@ -220,6 +226,16 @@ class _Planner:
         for model in models:
             its_own = requests if len(models) == 1 else requests.filter((sent["model"] == model).to_arrow())
             self.spool.write(model, its_own)
+
+
+def _id_array(packed: bytes, rows: npt.NDArray[np.int64], height: int) -> pa.Array:
+    """Return *height* ids, those of *rows* as *packed*, null elsewhere."""
+    ids = np.zeros((height, ID_BYTES), dtype=np.uint8)
+    ids[rows] = np.frombuffer(packed, dtype=np.uint8).reshape(-1, ID_BYTES)
+    there = np.zeros(height, dtype=bool)
+    there[rows] = True
+    valid = pa.py_buffer(np.packbits(there, bitorder="little").tobytes())
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), height, [valid, pa.py_buffer(ids.tobytes())])
 
 
 def check_columns(where: str, wanted: Iterable[str], source: Source) -> None:

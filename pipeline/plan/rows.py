@@ -31,18 +31,15 @@ class RowWriter:
         self._writer = pq.ParquetWriter(
             path,
             ROW_SCHEMA,
-            compression="lz4",
+            compression="none",
             use_dictionary=[field.name for field in ROW_SCHEMA if field.type == _WORD],
             write_statistics=False,
             write_page_checksum=True,
         )
 
-    def write(self, frame: pl.DataFrame, request_ids: list[bytes | None]) -> None:
+    def write(self, frame: pl.DataFrame, request_ids: pa.Array) -> None:
         """Append the rows of *frame*, which has every column of `ROW_SCHEMA` but request_id."""
-        columns = [
-            pa.array(request_ids, pa.binary(16)) if field.name == "request_id" else _column(frame, field)
-            for field in ROW_SCHEMA
-        ]
+        columns = [request_ids if field.name == "request_id" else _column(frame, field) for field in ROW_SCHEMA]
         self._writer.write_batch(pa.record_batch(columns, schema=ROW_SCHEMA))
 
     def close(self) -> None:

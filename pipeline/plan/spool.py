@@ -62,10 +62,11 @@ class Spool:
         parts = self._parts.setdefault(model, [])
         parts.append(folder / f"part-{len(parts):05}.parquet")
         # Texts hardly repeat, and nobody asks for their smallest and largest: dictionaries and statistics only cost.
+        # Compression would take a tenth of the whole plan's time, for a file that is replaced by the next plan.
         writer = pq.ParquetWriter(
             parts[-1],
             SPOOL_SCHEMA,
-            compression="lz4",
+            compression="none",
             use_dictionary=["task", "escalate_to", "system"],
             write_statistics=False,
             write_page_checksum=True,

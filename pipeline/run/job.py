@@ -271,7 +271,10 @@ def _finish(night: _Night, plan: Plan, answers: Answers, dispatched: Dispatched,
     stats = article_stats(night.folder / "outputs.parquet", prefix=prefix)
     summary = {**_summary(night, plan, written, dispatched, ran), "usage": stats}
     write_whole(night.folder / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
-    return Report(_exit_code(night, written, dispatched), summary, plan.summary, comparison, _warnings(night, plan))
+    _, counters = ran
+    others = (f"{count} answers came from {name}, which was not asked" for name, count in counters.other_models.items())
+    told = (*_warnings(night, plan), *others)
+    return Report(_exit_code(night, written, dispatched), summary, plan.summary, comparison, told)
 
 
 def compare_outputs(folder: Path, job: Job, catalogue: Catalogue, rows_path: Path) -> pa.Table:
@@ -313,6 +316,7 @@ def _summary(
         "spent_usd": f"{counters.spent_pusd * PICO_USD:f}",
         "spent_tonight_usd": f"{(run.spent_pusd + counters.spent_pusd) * PICO_USD:f}",
         "maybe_paid": counters.maybe_paid,
+        "other_models": dict(counters.other_models),
         "paid_twice_at_most": run.maybe_paid,
         "stopped": dispatched.stopped,
         "halted": dispatched.halted,

@@ -166,6 +166,6 @@ def _hasher(evidence: Evidence) -> Callable[[str, str | None], str | None]:
     def expected_id(model: str, prompt: str | None) -> str | None:
         if parameters is None or prompt is None:
             return None
-        return request_hasher(model, parameters)(prompt, None, None, None).hex()
+        return request_hasher(model, parameters)(prompt.encode(), None, None, None).hex()
 
     return expected_id
