@@ -128,7 +128,7 @@ class Night:
 
     def add_attempt(self, row: int, mark: str, *, status: str | None, **more: Any) -> Attempt:
         """Write a line into the ledger; an answered one used 20 and 10 tokens."""
-        request_id = request_hasher(MODEL, PARAMETERS)(prompt_of(mark), None, None, None)
+        request_id = request_hasher(MODEL, PARAMETERS)(prompt_of(mark).encode(), None, None, None)
         before = [attempt for attempt in self.attempts if attempt.request_id == request_id]
         answered = "answer" in more
         cost = int(PRICE.pusd(20, 0, 10)) if answered else 0
