@@ -112,7 +112,7 @@ def test_built_in_providers_have_every_default_filled_in() -> None:
     assert {"openrouter", "vllm", "ollama", "llamacpp", "local", "recorded"} <= set(providers)
     for provider in providers.values():
         limits = (provider.concurrency, provider.timeout_s, provider.max_attempts, provider.max_retry_after_s)
-        assert limits == (64, 120, 5, 120)
+        assert limits == (4 if provider.name == "local" else 64, 120, 5, 120)
         is_remote = (provider.base_url or "").startswith("https://")
         assert (provider.key_env is not None) == is_remote
 
