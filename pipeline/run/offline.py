@@ -34,10 +34,11 @@ def check_job(options: RunOptions) -> list[str]:
     check_fit(job, source)
     wanted = [*Renderer(job.prompt).columns, *only_columns(catalogue, job.route), *filter(None, [job.input.id])]
     check_columns(str(options.job_file), wanted, source)
-    routed = {model for cells in catalogue.table.values() for models in cells.values() for model in models}
-    tiers = {model for models in catalogue.table[job.route.tier].values() for model in models}
-    preflight(catalogue, tiers)
-    return warnings(catalogue, routed, datetime.now(UTC).date())
+    pinned = job.route.task
+    cells = catalogue.table[job.route.tier]
+    asked = {model for cell, models in cells.items() if pinned in (None, cell.split(".")[0]) for model in models}
+    preflight(catalogue, asked)
+    return warnings(catalogue, asked, datetime.now(UTC).date())
 
 
 def list_models(job_file: Path | None) -> list[dict[str, Any]]:
