@@ -40,6 +40,7 @@ def an_attempt(number: int = 1, **changes: Any) -> Attempt:
         error_kind="",
         error_code="",
         model_echo="gpt-4o-2024-08-06",
+        repeats=0,
         answer=f"answer {number}",
     )
     return attempt._replace(**changes)

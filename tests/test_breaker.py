@@ -47,7 +47,7 @@ def test_half_of_the_last_twenty_stop_it() -> None:
     assert breaker.is_open
 
 
-@pytest.mark.parametrize(("answered", "limit_s"), [(False, 20.0), (True, 900.0)], ids=["at the start", "later"])
+@pytest.mark.parametrize(("answered", "limit_s"), [(False, 12.0), (True, 900.0)], ids=["at the start", "later"])
 def test_an_outage_is_waited_out_only_so_long(answered: bool, limit_s: float) -> None:
     """A provider that never answered is given up sooner than one that did."""
     breaker = Breaker()

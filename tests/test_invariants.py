@@ -157,6 +157,7 @@ class Night:
             "error_kind": "",
             "error_code": "",
             "model_echo": MODEL if answered else "",
+            "repeats": 0,
             "answer": None,
         }
         self.attempts.append(Attempt(**(values | more)))

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -23,9 +23,22 @@ _CANNOT_RUN, _DEFECT, _LOCKED, _INTERRUPTED = 2, 70, 75, 130
 logger = logging.getLogger("rowroute")
 
 
+def _print(text: str, *, err: bool = False) -> None:
+    """Print to stdout or stderr, and do not mind when nobody listens any more: behind `head` a run goes on."""
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), (sys.stderr if err else sys.stdout).fileno())
+
+
 def _say(text: str) -> None:
     """Print to stderr; a row's text must not drive the terminal."""
-    click.echo(_CONTROL.sub("", text), err=True)
+    _print(_CONTROL.sub("", text), err=True)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether a person sits at *stream*; there is none where it was closed."""
+    return stream is not None and stream.isatty()
 
 
 class _Commands(click.Group):
@@ -159,7 +172,7 @@ def check(**given: Any) -> None:
     as_json, quiet = given["as_json"], given["quiet"]
     found = check_job(_options(given))
     if as_json:
-        click.echo(json.dumps({"ok": True, "warnings": found}))
+        _print(json.dumps({"ok": True, "warnings": found}))
     elif not quiet:
         for warning in found:
             _say(f"warning: {warning}")
@@ -175,7 +188,7 @@ def models(*, as_json: bool, job: Path | None) -> None:
 
     listed = list_models(job)
     if as_json:
-        click.echo(json.dumps(listed, indent=2, default=str))
+        _print(json.dumps(listed, indent=2, default=str))
         return
     columns = (
         "model",
@@ -187,7 +200,7 @@ def models(*, as_json: bool, job: Path | None) -> None:
         "source",
         "retires",
     )
-    click.echo(table([columns, *([str(model[name] or "") for name in columns] for model in listed)]))
+    _print(table([columns, *([str(model[name] or "") for name in columns] for model in listed)]))
 
 
 @main.command()
@@ -214,9 +227,9 @@ def compare(*, folder: Path, as_json: bool, markdown: bool) -> None:
 
     comparison = read_comparison(folder)
     if as_json:
-        click.echo(json.dumps(comparison.to_pylist(), indent=2, default=str))
+        _print(json.dumps(comparison.to_pylist(), indent=2, default=str))
     else:
-        click.echo(to_markdown(comparison) if markdown else to_text(comparison))
+        _print(to_markdown(comparison) if markdown else to_text(comparison))
 
 
 @main.group()
@@ -233,9 +246,9 @@ def stats(*, folder: Path, as_json: bool) -> None:
 
     lines = ledger_stats(folder)
     if as_json:
-        click.echo(json.dumps(lines, indent=2))
+        _print(json.dumps(lines, indent=2))
     elif lines:
-        click.echo(table([list(lines[0]), *([str(cell) for cell in line.values()] for line in lines)]))
+        _print(table([list(lines[0]), *([str(cell) for cell in line.values()] for line in lines)]))
 
 
 @ledger.command("verify")
@@ -276,7 +289,7 @@ def schema() -> None:
     """Print the JSON Schema of a job file, for editors."""
     from pipeline.spec import job_schema
 
-    click.echo(job_schema())
+    _print(job_schema())
 
 
 @main.command()
@@ -297,7 +310,7 @@ def _confirm(*, yes: bool, quiet: bool) -> Callable[[Any], bool]:
     def confirm(planned: Any) -> bool:
         if not quiet:
             _say(plan_text(planned))
-        if yes or not planned.total("cost_usd") or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if yes or not planned.total("cost_usd") or not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
             return True
         return click.confirm("Send it?", err=True)
 
@@ -309,7 +322,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Any, int], None]]:
     """Show rows, rate, time left and spend on a terminal, and nothing without one."""
     from tqdm import tqdm
 
-    hidden = quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
+    hidden = quiet or not _is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb"
     with tqdm(unit=" requests", disable=hidden, file=sys.stderr, dynamic_ncols=True) as bar:
 
         def watch(counters: Any, requests: int) -> None:
@@ -322,12 +335,12 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Any, int], None]]:
 
 def _show_plan(report: Any, *, quiet: bool, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(report.summary, indent=2))
+        _print(json.dumps(report.summary, indent=2))
         return
     for warning in report.warnings:
         _say(f"warning: {warning}")
     if not quiet:
-        click.echo(plan_text(report.plan))
+        _print(plan_text(report.plan))
 
 
 def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
@@ -337,14 +350,14 @@ def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
     for model, reason in summary.get("halted", {}).items():
         _say(f"stopped: {model}: {reason}; its rows are pending")
     if as_json:
-        click.echo(json.dumps(summary, indent=2, default=str))
+        _print(json.dumps(summary, indent=2, default=str))
         return
     if quiet or "rows" not in summary:
         return
     if report.comparison is not None:
         from pipeline.compare import to_text
 
-        click.echo(to_text(report.comparison))
-    click.echo(report_text(summary))
+        _print(to_text(report.comparison))
+    _print(report_text(summary))
     if summary["stopped"]:
-        click.echo(f"stopped by {summary['stopped']}; run it again to continue")
+        _print(f"stopped by {summary['stopped']}; run it again to continue")

@@ -18,7 +18,7 @@ class BreakerPolicy(NamedTuple):
 
     probe_every_s: float = 30.0
     give_up_s: float = 900.0  # of an outage
-    give_up_at_start_s: float = 20.0  # when no answer ever came
+    give_up_at_start_s: float = 12.0  # when no answer ever came; that nobody connects may take 10 s to show
 
 
 class Breaker:

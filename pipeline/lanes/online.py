@@ -37,6 +37,7 @@ class Shared(NamedTuple):
 class _Tried(NamedTuple):
     """One attempt, before anyone decided what it means."""
 
+    number: int
     model: str
     result: Answer | CallError
     started_at: float
@@ -167,7 +168,7 @@ class _Case:
 
     async def _send(self, worst: int, ticket: Ticket) -> _Tried:
         shared, route = self.shared, self.route
-        started_at, began = time.time(), time.perf_counter()
+        started_at, began = time.time(), time.monotonic()
         usage, cost, latency_s, other = _NO_USAGE, 0, None, None
         result: Answer | CallError
         if self.asked_s is None:
@@ -198,8 +199,8 @@ class _Case:
         shared.counters.other_models.update([other] if other else ())
         self.spent_pusd += cost
         if latency_s is None:
-            latency_s = time.perf_counter() - began
-        return _Tried(route.model.name, result, started_at, latency_s, usage, cost, other)
+            latency_s = time.monotonic() - began
+        return _Tried(self.attempts, route.model.name, result, started_at, latency_s, usage, cost, other)
 
     def _count_failure(self, error: CallError) -> None:
         self.shared.counters.maybe_paid += error.maybe_paid
@@ -264,10 +265,11 @@ class _Case:
         shared = self.shared
         if last is not None and last is not tried:
             await self._write(last, None)
+        line = self._attempt(tried, step.status, step.reason)
         if self.fallback is not None and tried is self.fallback[0]:
             # It was written, and its cost counted, before the escalation.
-            tried = tried._replace(cost_pusd=0)
-        await shared.ledger.append(self._attempt(tried, step.status, step.reason))
+            line = line._replace(cost_pusd=0, repeats=tried.number)
+        await shared.ledger.append(line)
         shared.counters.settled[step.status] += 1
 
     def _attempt(self, tried: _Tried, status: Status | None, reason: str | None) -> Attempt:
@@ -301,5 +303,6 @@ class _Case:
             error_kind=error.kind.value if error else "",
             error_code=error.code if error else "",
             model_echo=answer.model_echo if answer else "",
+            repeats=0,
             answer=answer and answer.text,
         )

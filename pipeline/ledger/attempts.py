@@ -36,6 +36,7 @@ class Attempt(NamedTuple):
     error_kind: str
     error_code: str
     model_echo: str
+    repeats: int  # the attempt that this line states once more, after an escalation that came to nothing; 0: none
     answer: str | None
 
 

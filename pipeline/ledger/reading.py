@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.errors import JobError
 from pipeline.identity import IdMap, Ids, Values, as_ids
 from pipeline.ledger.attempts import COLUMNS, DROPPED, Attempt, unpack
 from pipeline.ledger.store import reading
@@ -69,13 +70,19 @@ def find_done(
 
     Requests that ended in one of the statuses *again* count as unsettled, their cost so far is carried on; so do those
     whose answer was dropped, unless they are among the *kept*, whose answers stand in the output.
+
+    Raises:
+        JobError: when the ledger can't be read, or its records are out of order, so that looking one up may miss it.
     """
-    records, carried, damaged = IdMap(), dict[bytes, Entry](), 0
+    records, carried, damaged, last = IdMap(), dict[bytes, Entry](), 0, 0
     final: dict[bytes, int] = {}
     with reading(path):
         cursor = connection.execute(_SELECT + " ORDER BY id")
         while rows := cursor.fetchmany(_FETCH):
             for number, *values in rows:
+                if number <= last:
+                    raise JobError(f"{path}: the ledger is damaged: record {number} comes after {last}; restore it")
+                last = number
                 attempt = unpack(tuple(values))
                 if attempt is None:
                     damaged += 1

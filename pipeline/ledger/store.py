@@ -28,7 +28,7 @@ CREATE TABLE attempts (
   output_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL, usage_status TEXT, cost_pusd INTEGER NOT NULL,
   total_cost_pusd INTEGER NOT NULL, provider_request_id TEXT NOT NULL, finish TEXT NOT NULL,
   http_status INTEGER NOT NULL, error_kind TEXT NOT NULL, error_code TEXT NOT NULL, model_echo TEXT NOT NULL,
-  answer BLOB, packed INTEGER NOT NULL, check_crc INTEGER NOT NULL
+  repeats INTEGER NOT NULL, answer BLOB, packed INTEGER NOT NULL, check_crc INTEGER NOT NULL
 );
 """
 

@@ -17,8 +17,8 @@ _SELECT = f"SELECT id, {', '.join(COLUMNS)} FROM attempts"  # noqa: S608
 _REPLACE = f"UPDATE attempts SET {', '.join(f'{name} = ?' for name in COLUMNS)} WHERE id = ?"  # noqa: S608
 _BATCH = 4096
 _STATS = """
-SELECT model, coalesce(status, 'not final') AS status, count(*) AS attempts, sum(cost_pusd) AS cost_pusd,
-       sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens
+SELECT model, coalesce(status, 'not final') AS status, sum(repeats = 0) AS attempts, sum(cost_pusd) AS cost_pusd,
+       sum(input_tokens * (repeats = 0)) AS input_tokens, sum(output_tokens * (repeats = 0)) AS output_tokens
 FROM attempts GROUP BY 1, 2 ORDER BY 1, 2
 """
 _ARROW = {

@@ -88,12 +88,15 @@ class Reckoning:
             return used
         return used._replace(output=max(used.output, booked.reserved.output))
 
-    def refused(self, booked: Booked, now_s: float) -> None:
-        """Doubt, if the request that was refused had less reserved for it than it asked for."""
+    def refused(self, booked: Booked, now_s: float) -> bool:
+        """Doubt, and return True, if the request that was refused had less reserved for it than it asked for."""
+        if booked.reserved.output >= booked.asked.output:
+            return False
         trusted_s = now_s - self._doubt_until
-        if trusted_s >= 0 and booked.reserved.output < booked.asked.output:
+        if trusted_s >= 0:
             self._doubt_s = _FIRST_DOUBT_S if trusted_s > self._doubt_s else 2 * self._doubt_s
             self._doubt_until = now_s + self._doubt_s
+        return True
 
 
 class Pool:
@@ -177,11 +180,12 @@ class Gate:
         self._free = Ticket(window.episode)
         if ticket.booked is None:
             return
-        if is_news:
-            self._reckoning.refused(ticket.booked, self._clock())
-        for unit, meter in self._all_meters():
+        meters = list(self._all_meters())
+        counts_tokens = any(unit != "requests" for unit, _ in meters)
+        doubted = is_news and counts_tokens and self._reckoning.refused(ticket.booked, self._clock())
+        for unit, meter in meters:
             if is_news:
-                meter.tighten()
+                meter.refused(slower=not doubted)
             if unit != "requests":  # providers count a refused request, but not its tokens
                 meter.settle(-ticket.booked.reserved.of(unit))
 
@@ -209,7 +213,7 @@ class Gate:
             used = Need(usage.total_input, usage.total_input - usage.cached_input, usage.output)
             counted = self._reckoning.answered(booked, used, self._clock())
         for unit, meter in self._all_meters():
-            meter.loosen()
+            meter.answered()
             meter.settle(counted.of(unit) - booked.reserved.of(unit))
 
     def _all_meters(self) -> Iterator[tuple[Unit, Meter]]:

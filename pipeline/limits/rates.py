@@ -98,10 +98,13 @@ class Meter:
         """Correct what was taken by *more*, or by less where that is negative."""
         self._tab.settle(more)
 
-    def tighten(self) -> None:
-        """Go a little slower: the provider has refused what kept to the rate."""
-        self._care = min(_MOST_CARE, self._care + _CARE)
+    def refused(self, *, slower: bool) -> None:
+        """Take note of a refusal: the provider's bucket is empty. If what kept to the rate was refused, go *slower*."""
+        self._tab.given_back = 0.0
+        self._tab.owe(2 * (self._depth - 1))
+        if slower:
+            self._care = min(_MOST_CARE, self._care + _CARE)
 
-    def loosen(self) -> None:
-        """Go faster again, as far as the rate allows: the provider has answered."""
+    def answered(self) -> None:
+        """Take note of an answer: go faster again, as far as the rate allows."""
         self._care = max(_CARE, self._care - _EASE)

@@ -139,6 +139,11 @@ def _open_night(options: RunOptions, *, create: bool) -> Iterator[tuple[_Night, 
             return
         if options.overwrite:
             path.unlink(missing_ok=True)
+        elif (folder / "outputs.parquet").exists() and not (path.exists() and path.stat().st_size):
+            raise JobError(
+                f"{path}: is gone, but outputs.parquet is there: without its ledger every row would be paid for again; "
+                "bring it back, or say --overwrite"
+            )
         with closing(connect(path, job.name)) as connection:
             kept = _kept_answers(folder, job.output.prefix) if options.ledger_text == "hash" else {}
             ids = frozenset(map(bytes.fromhex, kept))

@@ -1,5 +1,6 @@
 """From the catalogue's entries to models that can be asked: keys, limits, connections, recordings, the local server."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from pipeline.run.keys import read_key
 from pipeline.steps import RetryPolicy
 from pipeline.transport import Endpoint, check_base_url, connection_limit, open_session
 
+logger = logging.getLogger(__name__)
 RECORDED, LOCAL = "recorded", "local"
 
 
@@ -62,6 +64,8 @@ async def open_routes(
     """Open what the providers need, to be closed with *stack*; return a route for each of their models."""
     wanted = [entry.provider.concurrency for entry in credentials.values()]
     limit = connection_limit(sum(wanted))
+    if limit < sum(wanted):
+        logger.warning("%d of the %d requests at a time: more files may not be open (ulimit -n)", limit, sum(wanted))
     session = await stack.enter_async_context(open_session(limit))
     routes: dict[str, Route] = {}
     for (name, (provider, key)), connections in zip(credentials.items(), fair_shares(limit, wanted), strict=True):

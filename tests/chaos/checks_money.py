@@ -55,7 +55,9 @@ def _priced_attempts(evidence: Evidence) -> Iterator[str]:
         if exchange.completion is not None and exchange.completion.usage is not None:
             sent[exchange.arrival.mark].add(exchange.completion.usage)
     for attempt in evidence.ledger.attempts:
-        if attempt.usage_status is None:
+        if attempt.repeats and attempt.cost_pusd:
+            yield f"row {attempt.row_id}: attempt {attempt.id} costs again what attempt {attempt.repeats} has cost"
+        if attempt.usage_status is None or attempt.repeats:
             continue
         tokens = (attempt.input_tokens, attempt.cached_tokens, attempt.output_tokens)
         if attempt.usage_status == "measured" and tokens not in sent[evidence.marks.get(attempt.row_id, "")]:

@@ -144,8 +144,16 @@ def _row_problems(row: dict[str, Any], attempts: list[Attempt]) -> Iterator[str]
         wanted = getattr(final, source) if final.usage_status else None
         if row[name] != wanted:
             yield f"has {row[name]} {name}, the ledger {wanted} (attempt {final.id})"
-    if row["attempts"] != len(attempts):
-        yield f"says {row['attempts']} attempts, the ledger has {len(attempts)}"
+    sent = [attempt for attempt in attempts if not attempt.repeats]
+    if row["attempts"] != len(sent):
+        yield f"says {row['attempts']} attempts, the ledger has {len(sent)}"
+    if final.repeats and not any(_same(attempt, final) for attempt in sent):
+        yield f"is settled by attempt {final.repeats} once more, but there was no such attempt"
+
+
+def _same(attempt: Attempt, again: Attempt) -> bool:
+    told = (attempt.attempt, attempt.model, attempt.started_at, attempt.answer)
+    return told == (again.repeats, again.model, again.started_at, again.answer)
 
 
 def _answer_problems(answer: str | None, prompt: str | None, sent: set[tuple[str, str | None]]) -> Iterator[str]:

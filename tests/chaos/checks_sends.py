@@ -26,7 +26,7 @@ def bounded_sends(evidence: Evidence) -> Iterator[str]:
             )
     if case.max_attempts is None:
         return
-    tries = Counter((attempt.row_id, attempt.request_id, attempt.night) for attempt in evidence.ledger.attempts)
+    tries = Counter((attempt.row_id, attempt.request_id, attempt.night) for attempt in evidence.ledger.sent)
     for (row_id, _, night), times in tries.items():
         if times > case.max_attempts:
             yield f"row {row_id} took {times} attempts in night {night}, more than {case.max_attempts}"
@@ -80,7 +80,7 @@ def _seen(evidence: Evidence) -> Counter[str]:
 
 
 def _recorded(evidence: Evidence) -> Counter[str]:
-    return Counter(evidence.marks.get(attempt.row_id, "") for attempt in evidence.ledger.attempts)
+    return Counter(evidence.marks.get(attempt.row_id, "") for attempt in evidence.ledger.sent)
 
 
 def _lost(seen: Counter[str], recorded: Counter[str]) -> int:
@@ -96,7 +96,7 @@ def _by_run(evidence: Evidence) -> dict[int, tuple[Counter[str], Counter[str]]]:
         place = bisect.bisect_right(began, exchange.arrival.at) - 1
         if place >= 0:
             result[runs[place]][0][exchange.arrival.mark] += 1
-    for attempt in evidence.ledger.attempts:
+    for attempt in evidence.ledger.sent:
         if attempt.run in result:
             result[attempt.run][1][evidence.marks.get(attempt.row_id, "")] += 1
     return result

@@ -14,7 +14,7 @@ _DEFLATED: Final = 1
 _COLUMNS: Final = (
     "id, request_id, row_id, night, run, attempt, model, final, status, reason, started_at, latency_s, input_tokens, "
     "cached_tokens, output_tokens, reasoning_tokens, usage_status, cost_pusd, http_status, error_kind, model_echo, "
-    "answer, packed"
+    "repeats, answer, packed"
 )
 
 
@@ -42,6 +42,7 @@ class Attempt(NamedTuple):
     http_status: int
     error_kind: str
     model_echo: str
+    repeats: int  # the attempt that this line states once more; 0: none
     answer: str | None
 
 
@@ -50,6 +51,11 @@ class LedgerRows(NamedTuple):
 
     attempts: tuple[Attempt, ...] = ()
     run_starts: Mapping[int, float] = MappingProxyType({})
+
+    @property
+    def sent(self) -> list[Attempt]:
+        """Return the lines that stand for a request, without those that only state one once more."""
+        return [attempt for attempt in self.attempts if not attempt.repeats]
 
 
 def read_ledger(path: Path) -> LedgerRows:

@@ -1,0 +1,118 @@
+"""Faults that take minutes on a real clock, on a lane whose breaker and prices have a quicker one."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import pytest
+
+from pipeline.catalogue import load_catalogue
+from pipeline.lanes import Breaker, Budget, Counters, Lane, Route, StopSignal
+from pipeline.lanes.breaker import BreakerPolicy
+from pipeline.lanes.online import Shared
+from pipeline.ledger import connect, open_ledger, start_run
+from pipeline.plan.planning import parameters_of
+from pipeline.records import Price
+from pipeline.run.routes import open_routes, preflight
+from pipeline.spec import load_job
+from tests.builders import a_request
+from tests.chaos.ledger_rows import Attempt, read_ledger
+from tests.chaos.log import Exchange
+from tests.chaos.scenarios import outage, rules
+from tests.chaos.server import ChaosServer, serve
+from tests.e2e.command import CANARY, make_job
+
+QUICK = BreakerPolicy(probe_every_s=0.25, give_up_s=60, give_up_at_start_s=60)
+
+
+class Bench(NamedTuple):
+    """A lane ready to run."""
+
+    route: Route
+    shared: Shared
+    ledger_path: Path
+    server: ChaosServer
+
+    async def ask(self, rows: int) -> None:
+        """Ask so many rows."""
+        await Lane(self.route, iter([a_request(number) for number in range(rows)]), self.shared).run(16)
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Return what is in the ledger."""
+        return read_ledger(self.ledger_path).attempts
+
+    def seen(self) -> list[Exchange]:
+        """Return what the server saw."""
+        return self.server.log.exchanges()
+
+
+@asynccontextmanager
+async def bench(folder: Path, script: object, price_at: Callable[[float], Price] | None = None) -> AsyncIterator[Bench]:
+    """Open a lane to a server that follows *script*."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serve(script))  # type: ignore[arg-type]
+        job = load_job(make_job(folder, server.base_url, rows=1).file)
+        catalogue = load_catalogue(job)
+        routes = await open_routes(stack, catalogue, preflight(catalogue, ["m"]), parameters_of(job), folder)
+        route = routes["m"]
+        if price_at is not None:
+            route = Route(route.model, route.service, price_at, 64, route.breaker)
+        route.breaker = Breaker(QUICK)
+        path = folder / "ledger.sqlite"
+        connection = stack.enter_context(closing(connect(path, "job")))
+        ledger = await stack.enter_async_context(open_ledger(connection, path, start_run(connection)))
+        shared = Shared(
+            routes={"m": route},
+            parameters=parameters_of(job),
+            ledger=ledger,
+            carried={},
+            budget=Budget(None),
+            counters=Counters(),
+            stop=StopSignal(),
+            rng=Random(1),
+        )
+        yield Bench(route, shared, path, server)
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAOS_API_KEY", CANARY)
+
+
+@pytest.mark.anyio
+async def test_an_outage_is_probed_and_survived(tmp_path: Path) -> None:
+    """While everything fails only probes go out; when it works again every row is answered, without a new start."""
+    down_s, rows = 2.0, 600
+    script = outage(0.3, 0.3 + down_s)
+    script["default"] = {"latency_s": 0.02}
+    async with bench(tmp_path, script) as lane:
+        await lane.ask(rows)
+        assert [attempt.status for attempt in lane.attempts() if attempt.final] == ["ok"] * rows
+        assert lane.route.halted is None
+        assert not lane.route.breaker.is_open
+        seen = lane.seen()
+    refused = [one for one in seen if one.completion is not None and one.completion.status == 503]
+    probes = down_s / QUICK.probe_every_s + 1
+    # What was under way when it began, and what the breaker needs to open.
+    assert 5 <= len(refused) <= 16 + 5 + probes
+    late = [one for one in refused if one.arrival.t > seen[0].arrival.t + 0.8]
+    assert 1 <= len(late) <= probes
+
+
+@pytest.mark.anyio
+async def test_each_row_is_priced_by_the_time_it_was_sent(tmp_path: Path) -> None:
+    """A price that changes in mid-run holds for the requests sent from then on, not for those under way."""
+    change = time.time() + 0.6
+    old, new = (Price(Decimal(amount), Decimal(amount)) for amount in (1, 2))
+    async with bench(tmp_path, rules(({}, {"latency_s": 0.1})), lambda at: old if at < change else new) as lane:
+        await lane.ask(200)
+        attempts = lane.attempts()
+    for attempt in attempts:
+        per_token = 1_000_000 if attempt.started_at < change else 2_000_000  # pico-USD
+        assert attempt.cost_pusd == per_token * (attempt.input_tokens + attempt.output_tokens)
+    assert len({attempt.started_at < change for attempt in attempts}) == 2
+    assert any(attempt.started_at < change < attempt.started_at + attempt.latency_s for attempt in attempts)
