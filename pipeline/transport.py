@@ -1,6 +1,7 @@
 """The only module that opens a connection: a body goes out, a whole answer comes back, or a `CallError`."""
 
 import resource
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -14,7 +15,9 @@ from yarl import URL
 from pipeline.errors import CallError, ErrorKind, JobError
 from pipeline.records import HttpRequest, HttpResponse
 
-MAX_BODY_BYTES: Final = 16 << 20  # decoded; a gzip bomb is cut off here
+MAX_BODY_BYTES: Final = 16 << 20  # unpacked; a gzip bomb is cut off here
+_TOO_LARGE: Final = f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB"
+_PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _CONNECT_S: Final = 10.0
 _SPARE_FILES: Final = 100  # descriptors kept for the ledger, the spool and the log
 
@@ -25,7 +28,12 @@ async def open_session(max_connections: int) -> AsyncIterator[aiohttp.ClientSess
     connector = aiohttp.TCPConnector(limit=max_connections, ttl_dns_cache=300)
     # Proxies and .netrc of the environment are ignored: a key goes to the host it was given for, and nowhere else.
     async with aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=True
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        # Unpacked here, where no more is unpacked than may be kept.
+        headers={"Accept-Encoding": "gzip"},
+        auto_decompress=False,
     ) as session:
         yield session
 
@@ -47,6 +55,7 @@ def check_base_url(where: str, base_url: str) -> URL:
     """
     try:
         url = URL(base_url.rstrip("/"))
+        (url.host or "").encode("idna")  # as the look-up of its address will
     except ValueError as error:
         raise JobError(f"{where}: {base_url!r} is not a URL: {error}") from error
     if url.scheme not in ("http", "https") or not url.host:
@@ -101,6 +110,8 @@ class Endpoint:
                 url, data=request.body, headers=self._headers, timeout=self._timeout, allow_redirects=False
             ) as response:
                 body = await _read(response.content)
+                if body and response.headers.get("Content-Encoding", "").lower() in _PACKED:
+                    body = _unpacked(body)
                 return HttpResponse(response.status, response.headers, body)
         except TimeoutError:
             raise CallError(ErrorKind.TIMEOUT, "no whole answer in time", maybe_paid=True) from None
@@ -126,9 +137,23 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
         part = await content.readany()
         size += len(part)
         if size > MAX_BODY_BYTES:
-            raise CallError(
-                ErrorKind.BAD_BODY, f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB",
-                status=HTTPStatus.OK, maybe_paid=True,
-            )  # fmt: skip
+            raise _bad_body(_TOO_LARGE)
         parts.append(part)
     return b"".join(parts)
+
+
+def _unpacked(body: bytes) -> bytes:
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by its first bytes
+    try:
+        plain = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error:
+        raise _bad_body("the answer can't be unpacked") from None
+    if len(plain) > MAX_BODY_BYTES:
+        raise _bad_body(_TOO_LARGE)
+    if not unpacker.eof or unpacker.unused_data:
+        raise _bad_body("the answer can't be unpacked")
+    return plain
+
+
+def _bad_body(problem: str) -> CallError:
+    return CallError(ErrorKind.BAD_BODY, problem, status=HTTPStatus.OK, maybe_paid=True)

@@ -114,6 +114,21 @@ async def test_a_model_that_is_done_gives_its_share_to_those_who_wait() -> None:
             assert (one.held, slots.free) == (4, 0)
 
 
+@pytest.mark.anyio
+async def test_who_is_cancelled_when_let_in_gives_the_place_back() -> None:
+    """A cancellation that comes between a place and its taker loses neither the place nor the next in line."""
+    line = Slots(1).line()
+    await line.enter()
+    first, second = (asyncio.create_task(line.enter()) for _ in range(2))
+    await anyio.wait_all_tasks_blocked()
+    line.leave()
+    first.cancel()
+    await asyncio.wait([first, second])
+    assert first.cancelled()
+    assert not second.cancelled()
+    assert line.held == 1
+
+
 EVENTS = st.tuples(st.sampled_from(["come", "come", "leave", "cancel", "both"]), st.integers(0, 99), st.integers(0, 3))
 
 

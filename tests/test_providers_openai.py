@@ -683,3 +683,11 @@ def test_wrong_options_are_a_mistake_of_the_job(options: dict[str, Any], said: s
     """Options of a wrong type, or that would change what an answer is, stop the job with their place."""
     with pytest.raises(JobError, match=said):
         sent(a_model(**options))
+
+
+@pytest.mark.parametrize("name", ["x-ratelimit-limit-requests", "X-RateLimit-Limit-Requests"], ids=["lower", "mixed"])
+def test_headers_of_limits_are_kept_in_lower_case(name: str) -> None:
+    """However a provider spells the headers that tell of limits, they come with the answer under their usual names."""
+    body = b'{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
+    answer = OpenAIAdapter().decode(HttpResponse(200, {name: "500", "Date": "now"}, body))
+    assert answer.limits == {"x-ratelimit-limit-requests": "500"}

@@ -84,6 +84,18 @@ async def test_a_bomb_is_cut_off() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("spoil", [lambda data: data[:-9], lambda data: b"no" + data, lambda data: data + b"more"])
+async def test_a_packed_body_that_is_damaged_is_refused(spoil: Callable[[bytes], bytes]) -> None:
+    """A gzip body that is cut, is none, or has something behind it is no answer."""
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=spoil(gzip.compress(b"{}" * 1000)), headers={"Content-Encoding": "gzip"})
+
+    error = await failure(handler)
+    assert (error.kind, error.message) == (ErrorKind.BAD_BODY, "the answer can't be unpacked")
+
+
+@pytest.mark.anyio
 async def test_a_silent_provider_is_left_in_time() -> None:
     """An answer that does not come within the time is a timeout that may have been paid."""
 
@@ -133,6 +145,8 @@ async def test_nobody_there_is_not_paid() -> None:
         ("https://example.org/?key=1", "no user, password or query"),
         ("https://169.254.169.254/latest", "link-local"),
         ("https://exa mple.org:x", "not a"),
+        ("https://a..b/v1", "is not a URL"),
+        ("https://xn--a.example/v1", "is not a URL"),
     ],
 )
 def test_a_base_url_that_would_leak_is_refused(url: str, told: str) -> None:

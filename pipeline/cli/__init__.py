@@ -22,6 +22,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CANNOT_RUN, _DEFECT, _LOCKED, _INTERRUPTED = 2, 70, 75, 130
 logger = logging.getLogger("rowroute")
 
+# Read when polars is imported. Batches are small: more threads would spend more CPU on each other than they save.
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
 
 def _print(text: str, *, err: bool = False) -> None:
     """Print to stdout or stderr, and do not mind when nobody listens any more: behind `head` a run goes on."""

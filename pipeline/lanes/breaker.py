@@ -45,6 +45,11 @@ class Breaker:
         """Tell whether calls are held back."""
         return self._opened_at is not None
 
+    @property
+    def has_answered(self) -> bool:
+        """Tell whether an answer ever came."""
+        return self._succeeded
+
     def succeed(self, sent_s: float = -math.inf) -> None:
         """Count an answer, good or weak, to a call that went out at *sent_s*: the provider works."""
         self._succeeded = True

@@ -101,6 +101,10 @@ class _Case:
             if isinstance(step, Done):
                 await self._finish(tried, step)
                 return
+            if isinstance(step, GiveUp) and self._is_outage(tried):
+                await self._write(tried, None)
+                self.route.halt(f"{self.route.service.name} does not answer: {step.reason}", whole_service=False)
+                break
             if isinstance(step, GiveUp):
                 await self._finish(*(self.fallback or (tried, step)), last=tried)
                 return
@@ -108,6 +112,11 @@ class _Case:
                 break
         if self.fallback is not None and self.shared.stop.reason is None:
             await self._finish(*self.fallback)
+
+    def _is_outage(self, tried: _Tried) -> bool:
+        """Tell whether a failure is not the row's fault, as nobody ever got an answer from its model."""
+        down = isinstance(tried.result, CallError) and tried.result.kind in _OUTAGE
+        return down and self.fallback is None and not self.route.breaker.has_answered
 
     def _judge(self, tried: _Tried) -> Step:
         """Return what an attempt leads to."""
@@ -185,7 +194,7 @@ class _Case:
             route.breaker.succeed(began)
             route.gate.answered(ticket, result.usage, result.limits)
         except CallError as error:
-            result = error
+            result = error.with_traceback(None)  # whose frames would keep the body
             if error.kind is ErrorKind.RATE:
                 route.gate.refused(ticket)
             self._count_failure(error)

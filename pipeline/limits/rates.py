@@ -7,6 +7,7 @@ from aiolimiter import AsyncLimiter
 _CARE = 0.005
 _MOST_CARE = 0.05
 _EASE = _CARE / 500
+_ONE = 1 + _MOST_CARE  # the most that is charged for one request, which must fit in
 # What a late wake-up of the event loop loses is caught up with, if it was no later than this: providers enforce a
 # minute's limit in slices, of which the smallest known ones are 0.1 s.
 _LATE_S = 0.04
@@ -58,7 +59,7 @@ class Meter:
 
     A request larger than the bucket goes when the bucket is full, and those after it wait until the rest is paid: so it
     never starves, and it is how the buckets of providers work, too. In any window of *w* seconds there goes no more
-    than *w* + 0.05 seconds' worth and 1, and the last request.
+    than *w* + 0.05 seconds' worth and 1.05, and the last request.
     """
 
     def __init__(self, per_min: float, *, spent: bool = False) -> None:
@@ -77,9 +78,9 @@ class Meter:
     def _open(self, per_min: float) -> None:
         self.per_min = per_min
         per_s = per_min / 60
-        self._depth = 1 + per_s * _LATE_S
+        self._depth = _ONE + per_s * _LATE_S
         # Who waits for the whole bucket can't catch up with waking up late, so nobody does.
-        self._helping = max(1.0, self._depth / 2)
+        self._helping = max(_ONE, self._depth / 2)
         self._step = per_s * _STEP_S
         self._tab.most_back = per_s * _SAVED_S
         self._limiter = AsyncLimiter(self._depth, self._depth / per_s)
@@ -101,7 +102,7 @@ class Meter:
     def refused(self, *, slower: bool) -> None:
         """Take note of a refusal: the provider's bucket is empty. If what kept to the rate was refused, go *slower*."""
         self._tab.given_back = 0.0
-        self._tab.owe(2 * (self._depth - 1))
+        self._tab.owe(2 * (self._depth - _ONE))
         if slower:
             self._care = min(_MOST_CARE, self._care + _CARE)
 

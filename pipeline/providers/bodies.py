@@ -57,5 +57,6 @@ def printable(text: str, *, most: int) -> str:
 
 
 def limit_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that tell of limits: `x-ratelimit-*`, `anthropic-ratelimit-*` and their kin."""
-    return {name: value for name, value in headers.items() if "ratelimit" in name}
+    """Return the headers that tell of limits, lower case: `x-ratelimit-*`, `anthropic-ratelimit-*` and their kin."""
+    # HTTP/1.1 leaves the case to the sender, and X-RateLimit-... is common.
+    return {name.lower(): value for name, value in headers.items() if "ratelimit" in name.lower()}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +13,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.chaos.invariants import Price
 from tests.chaos.ledger_rows import Attempt, read_ledger
 from tests.chaos.process import server_process
 from tests.chaos.scenarios import rules
-from tests.e2e.checking import ended, own_answers, started, statuses, violations
+from tests.e2e.checking import PRICES, ended, own_answers, started, statuses, violations
 from tests.e2e.command import Job, command, environment, make_job, marked_rows, run
 
 ATTEMPTS = 3
+TINY = """
+[models.tiny-chat-1b]
+provider = "chaos"
+context_tokens = 1000
+input_usd_per_mtok = "0.07"
+output_usd_per_mtok = "0.09"
+"""
+TINY_PRICE = Price(Decimal("0.07"), Decimal("0.07"), Decimal("0.09"))
 GOOD_BETWEEN = 14  # good rows to each odd one, so that the retry budget of a tenth is kept
 
 
@@ -43,7 +53,7 @@ def lasting(name: str, end: str, kind: str = "", *, sends: int = 1, **do: Any) -
     return Odd(name, do, sends, end, kind)
 
 
-_BROKEN = ("reset", "close", "cut_head", "reset_body", "cut_body", "cut_chunk", "bad_status_line", "bad_gzip")
+_BROKEN = ("reset", "close", "cut_head", "reset_body", "cut_body", "cut_chunk", "bad_status_line")
 _SLOW = ("hang", "hang_head", "hang_body", "slow_head", "slow_body")
 _RUBBISH = ("html", "empty", "null", "list", "string", "truncated_json", "bad_utf8")
 _NOTHING_SAID = ("no_choices", "content_null", "content_empty", "content_blank", "reasoning_only")
@@ -67,6 +77,7 @@ PASSING = [
     *(passing(fault, "transport", fault=fault) for fault in _BROKEN),
     *(passing(fault, "timeout", fault=fault) for fault in _SLOW),
     *(passing(body, "bad_body", body=body) for body in _RUBBISH),
+    passing("bad_gzip", "bad_body", fault="bad_gzip"),
     passing("error_object", "server", body="error_object"),
     *(passing(body, "", body=body) for body in (*_NOTHING_SAID, *_BROKEN_OFF)),
     *(passing(f"status-{status}", kind, status=status) for status, kind in _STATUSES),
@@ -132,12 +143,11 @@ class Night(NamedTuple):
 def a_night(folder: Path, odd: list[Odd], *, timeout_s: float) -> Night:
     """Run a job with *odd* rows."""
     with server_process(folder, script(odd)) as server:
-        job = make_job(
-            folder, server.base_url, rows=spread(odd), provider=f"timeout_s = {timeout_s}\nmax_attempts = {ATTEMPTS}"
-        )
+        provider = f"timeout_s = {timeout_s}\nmax_attempts = {ATTEMPTS}"
+        job = make_job(folder, server.base_url, rows=spread(odd), provider=provider, more=TINY)
         with started(job, "--quiet") as process:
             exit_code, peak_bytes = ended(process)
-        found = violations(job, server, exit_code)
+        found = violations(job, server, exit_code, prices=PRICES | {"tiny-chat-1b": TINY_PRICE})
         sends: dict[str, int] = {}
         for exchange in server.exchanges():
             sends[exchange.arrival.mark] = sends.get(exchange.arrival.mark, 0) + 1
@@ -217,9 +227,12 @@ def test_only_the_choice_of_index_0_counts(lasting_night: Night) -> None:
 
 
 def test_another_model_than_asked_is_told(lasting_night: Night) -> None:
-    """An alias of the model asked is fine; another family is told on the row and in the summary, and counted."""
+    """A version of the model asked is fine; another model is told on the row and in the summary, and priced as itself."""
     assert lasting_night.rows["alias_model"]["llm_reason"] is None
     assert lasting_night.rows["other_family"]["llm_reason"] == "answered by another model: tiny-chat-1b"
+    (attempt,) = lasting_night.attempts["other_family"]
+    price = TINY_PRICE.pusd(attempt.input_tokens, 0, attempt.output_tokens)
+    assert attempt.cost_pusd == price < lasting_night.attempts["alias_model"][0].cost_pusd
     assert lasting_night.job.summary()["other_models"] == {"tiny-chat-1b": 1}
 
 
@@ -365,6 +378,17 @@ def test_a_provider_that_was_never_there_is_given_up_soon(tmp_path: Path) -> Non
     assert "stopped: other: second does not answer" in done.stderr
     assert statuses(job) == {"pending": 200}
     assert took_s < 30
+
+
+def test_a_few_rows_do_not_fail_for_a_provider_that_is_away(tmp_path: Path) -> None:
+    """Two rows are too few to tell an outage by, but when nobody ever answered they are pending, not failed."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+    job = make_job(tmp_path, nobody, rows=2)
+    done = run(job)
+    assert done.returncode == 3
+    assert "stopped: m: chaos does not answer: transport: no connection" in done.stderr
+    assert statuses(job) == {"pending": 2}
 
 
 def test_every_row_gets_its_own_answer_under_a_file_limit(tmp_path: Path) -> None:

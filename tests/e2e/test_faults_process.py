@@ -192,7 +192,7 @@ def test_a_clock_that_jumps_changes_no_pace(tmp_path: Path) -> None:
         times = [one.arrival.t for one in server.exchanges()]
         assert violations(job, server, 0, rates=[Rate(9000)]) == []
     assert len({int(started) // 86400 for started in _started(job)}) >= 2  # it did jump
-    assert max(after - before for before, after in pairwise(times)) < 1.0
+    assert max(after - before for before, after in pairwise(times)) < 5.0
 
 
 def _started(job: Job) -> list[float]:
