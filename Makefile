@@ -29,8 +29,8 @@ run: setup ## Run JOB=jobs/x.toml
 test: setup ## Run the tests
 	$(BIN)/pytest
 
-chaos: setup ## Run the long fault tests: 50 kills of a 20,000-row job
-	ROWROUTE_CHAOS=long $(BIN)/pytest tests/e2e --timeout 900
+chaos: setup ## Run the long fault tests: 50 kills of 20,000 rows, every byte of a ledger
+	ROWROUTE_CHAOS=long $(BIN)/pytest tests/e2e tests/test_ledger.py --timeout 1200
 
 cov: setup ## Run the tests and show what they do not reach
 	$(BIN)/coverage erase
