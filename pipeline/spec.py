@@ -82,7 +82,7 @@ class Prompt(_Section):
     user: str | None = Field(None, description="Jinja2 template of the user message")
     image: str | None = Field(None, description="column with an image URL or path: makes the row a vision row")
     max_output_tokens: int = Field(1024, gt=0)
-    temperature: float | None = Field(0, ge=0, le=2)
+    temperature: float | None = Field(0.0, ge=0, le=2)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

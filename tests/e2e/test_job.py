@@ -198,7 +198,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 
 def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
     """While a run holds the job, another exits 75 naming it, sends nothing and changes nothing."""
-    with server_process(tmp_path, rules(({}, {"latency_s": 1.0}))) as server:
+    with server_process(tmp_path, rules(({}, {"latency_s": 4.0}))) as server:
         job = make_job(tmp_path, server.base_url, rows=100)
         with subprocess.Popen(
             command(job), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE
