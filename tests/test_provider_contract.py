@@ -14,7 +14,7 @@ from tests.builders import a_request
 
 ADAPTERS = ("openai",)
 MODEL = Model("a-model", "a-provider", 128_000, ())
-PARAMETERS = Parameters(max_output_tokens=64, temperature=0)
+PARAMETERS = Parameters(max_output_tokens=64, temperature=0.0)
 
 # Words that dialects give a meaning to, so that random bodies reach past the first `if`.
 KEYS = st.sampled_from(

@@ -18,7 +18,7 @@ from tests.builders import a_request
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "openai").glob("*.json"))
 ADAPTER = OpenAIAdapter()
-PARAMETERS = Parameters(max_output_tokens=64, temperature=0)
+PARAMETERS = Parameters(max_output_tokens=64, temperature=0.0)
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 
 

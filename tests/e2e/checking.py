@@ -16,7 +16,7 @@ from tests.chaos.process import ServerProcess
 from tests.e2e.command import CANARY, Job, command, environment
 
 CONCURRENCY = 64  # of the jobs that `make_job` writes
-PARAMETERS = Parameters(max_output_tokens=64, temperature=0)
+PARAMETERS = Parameters(max_output_tokens=64, temperature=0.0)
 PRICES = {"m": Price(Decimal("0.15"), Decimal("0.15"), Decimal("0.60"))}
 _PATIENCE_S = 60.0
 
