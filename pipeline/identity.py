@@ -16,7 +16,7 @@ Ids = npt.NDArray[np.uint64]  # shape (n, 2): the two halves of each id, big-end
 Values = npt.NDArray[np.int64]
 
 
-RequestHasher = Callable[[bytes | memoryview, str | None, str | None, str | None], bytes]
+RequestHasher = Callable[[bytes, str | None, str | None, str | None], bytes]
 
 
 def request_hasher(model: str, parameters: Parameters) -> RequestHasher:
@@ -30,7 +30,7 @@ def request_hasher(model: str, parameters: Parameters) -> RequestHasher:
     plain = head.copy()
     plain.update(b"u")
 
-    def request_id(user: bytes | memoryview, system: str | None, image: str | None, messages: str | None) -> bytes:
+    def request_id(user: bytes, system: str | None, image: str | None, messages: str | None) -> bytes:
         if system is None and image is None and messages is None:
             hasher = plain.copy()
             hasher.update(user)
@@ -68,9 +68,16 @@ class IdMap:
 
     def find(self, ids: Ids) -> Values:
         """Return the value of each id, -1 where it is not in the map."""
-        found = np.full(len(ids), -1, dtype=np.int64)
+        if not self._runs:
+            return np.full(len(ids), -1, dtype=np.int64)
+        # In order, neighbouring lookups touch the same memory: several times as quick in a long run.
+        order = np.argsort(ids[:, 0])
+        ordered = ids[order]
+        sorted_found = np.full(len(ids), -1, dtype=np.int64)
         for run in self._runs:
-            _find_in(run, ids, found)
+            _find_in(run, ordered, sorted_found)
+        found = np.empty_like(sorted_found)
+        found[order] = sorted_found
         return found
 
     def add(self, ids: Ids, values: Values) -> npt.NDArray[np.bool_]:

@@ -10,10 +10,12 @@ Italian, Polish and Swedish. Text without sense (random letters or ideographs) a
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 _UNITS = 163  # of a token, in which weights are counted: each fits a byte, and lower case comes out nearly exact
 
@@ -79,24 +81,29 @@ _KINDS = _kinds()
 _WEIGHTS = _weights()
 
 
-def estimate_tokens(texts: pl.Series) -> pl.Series:
+def estimate_tokens(texts: pl.Series | pa.LargeStringArray) -> pl.Series:
     """Return the estimated number of tokens of each text: 0 for null and for an empty one, at least 1 otherwise."""
-    return pl.Series("tokens", _estimate(texts.cast(pl.String).fill_null("")))
-
-
-def _estimate(texts: pl.Series) -> npt.NDArray[np.int64]:
-    if len(texts) > 1 and int(texts.str.len_bytes().sum()) > _SLICE_BYTES:
-        half = len(texts) // 2
-        return np.concatenate([_estimate(texts[:half]), _estimate(texts[half:])])
-    array = texts.to_arrow()
+    array = texts.cast(pl.String).to_arrow() if isinstance(texts, pl.Series) else texts
+    if array.null_count:
+        array = array.fill_null("")
     _, offsets_buffer, data_buffer = array.buffers()
     offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    data = memoryview(data_buffer if data_buffer is not None else b"")
     tokens = np.zeros(len(array), dtype=np.int64)
+    slices = np.flatnonzero(np.diff((offsets - offsets[:1]) // _SLICE_BYTES)).tolist()
+    for start, end in pairwise([0, *slices, len(array)]):
+        tokens[start:end] = _estimate(data, offsets[start : end + 1])
+    return pl.Series("tokens", tokens)
+
+
+def _estimate(data: memoryview, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the tokens of the texts that lie in *data* between the neighbours of *offsets*."""
+    tokens = np.zeros(max(0, len(offsets) - 1), dtype=np.int64)
     filled = np.flatnonzero(np.diff(offsets))
     if len(filled):
         # Empty texts take no bytes, so each of the others begins where the one before it ends.
         starts = offsets[filled] - offsets[0]
-        weights = _weigh(memoryview(data_buffer)[int(offsets[0]) : int(offsets[-1])], starts)
+        weights = _weigh(data[int(offsets[0]) : int(offsets[-1])], starts)
         # 32 bits are three times as quick, and hold the sum of any slice but one longer than 16 MB.
         wide = np.int64 if len(weights) >= 1 << 24 else np.uint32
         sums = np.add.reduceat(weights, starts, dtype=wide)

@@ -24,6 +24,8 @@ logger = logging.getLogger("rowroute")
 
 # Read when polars is imported. Batches are small: more threads would spend more CPU on each other than they save.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
+# Of polars' allocator: batch follows batch, so memory given back to the system would be asked for again at once.
+os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:10000,muzzy_decay_ms:10000")
 
 
 def _print(text: str, *, err: bool = False) -> None:

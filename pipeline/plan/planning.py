@@ -78,7 +78,6 @@ def make_plan(job: Job, source: Source, catalogue: Catalogue, folder: Path, opti
         groups = planner.spool.close()
     planner.check_ids()
     summary = planner.tally.summary(catalogue, planner.prices, planner.earlier)
-    (folder / "plan.json").write_text(json.dumps(summary.as_dict(), indent=2) + "\n", encoding="utf-8")
     return Plan(folder, groups, summary, planner.parameters, planner.prices, options.selection)
 
 
@@ -106,15 +105,15 @@ class _Planner:
 
     def plan(self, batch: Batch) -> tuple[pl.DataFrame, pa.Array]:
         """Plan one batch: its rows for the row map and their request ids; its new requests go to the spool."""
-        frame = self._routed(batch)
-        request_ids, marks = self._addressed(frame, batch.first_row)
+        frame, texts = self._routed(batch)
+        request_ids, marks = self._addressed(frame, texts, batch.first_row)
         frame = pl.concat([frame, marks], how="horizontal")
         self.tally.add(frame)
-        self._spool(frame, request_ids)
+        self._spool(frame, texts, request_ids)
         return frame, request_ids
 
-    def _routed(self, batch: Batch) -> pl.DataFrame:
-        """Return the rows with message, labels, model and, where there is none, the problem."""
+    def _routed(self, batch: Batch) -> tuple[pl.DataFrame, pa.LargeStringArray]:
+        """Return the rows with message, labels, model and, where there is none, the problem; and the user texts."""
         table = pl.from_arrow(batch.table)
         assert isinstance(table, pl.DataFrame)
         if not table.width:
@@ -131,7 +130,8 @@ class _Planner:
                 task=pl.lit(str(self._job.route.task)), rule=pl.lit("pinned")
             )
         prompt = self._job.prompt
-        tokens = estimate_tokens(rendered["messages" if prompt.messages else "user"]) + _MESSAGE_TOKENS
+        texts = rendered["user"].fill_null("").to_arrow()
+        tokens = estimate_tokens(rendered["messages"] if prompt.messages else texts) + _MESSAGE_TOKENS
         if prompt.system is not None:
             tokens += estimate_tokens(rendered["system"])
         if prompt.image is not None:
@@ -143,7 +143,7 @@ class _Planner:
             catalogue=self._catalogue,
             max_output_tokens=prompt.max_output_tokens,
         )
-        return pl.concat([rendered, labels, routed], how="horizontal").with_columns(
+        frame = pl.concat([rendered, labels, routed], how="horizontal").with_columns(
             input_tokens=tokens,
             row_id=self._row_id(table, batch.first_row),
             route=pl.col("reason"),
@@ -153,6 +153,7 @@ class _Planner:
                 pl.when(pl.col("model").is_null()).then("no_model: " + pl.col("reason")),
             ),
         )
+        return frame, texts
 
     def _row_id(self, table: pl.DataFrame, first_row: int) -> pl.Series:
         numbers = pl.Series(range(first_row, first_row + table.height), dtype=pl.Int64).cast(pl.String)
@@ -174,11 +175,15 @@ class _Planner:
                 "name a unique column, or leave input.id out to number the rows"
             )
 
-    def _addressed(self, frame: pl.DataFrame, first_row: int) -> tuple[pa.Array, pl.DataFrame]:
+    def _addressed(
+        self, frame: pl.DataFrame, texts: pa.LargeStringArray, first_row: int
+    ) -> tuple[pa.Array, pl.DataFrame]:
         """Return each row's request id, and whether it is the first to ask it, and new, retried or reused."""
         rows = frame["problem"].is_null().arg_true().to_numpy().astype(np.int64)
-        asked = frame if len(rows) == frame.height else frame[rows]
-        ids = self._ids(asked)
+        if len(rows) < frame.height:
+            ids = self._ids(frame[rows], texts.take(pa.array(rows)))
+        else:
+            ids = self._ids(frame, texts)
         packed = as_ids(b"".join(ids))
         is_first = self._seen.add(packed, rows + first_row)
         known = self._options.known.find(packed)
@@ -194,13 +199,12 @@ class _Planner:
         marks = pl.DataFrame({"first": first, "kind": pl.Series(_KINDS).gather(kind)})
         return _id_array(b"".join(ids), rows, frame.height), marks
 
-    def _ids(self, asked: pl.DataFrame) -> list[bytes]:
-        """Return the request id of each row of *asked*."""
-        # The texts are hashed where they lie, as UTF-8, without a string object each.
-        users = asked["user"].fill_null("").to_arrow()
+    def _ids(self, asked: pl.DataFrame, users: pa.LargeStringArray) -> list[bytes]:
+        """Return the request id of each row of *asked*, whose user texts are *users*."""
+        # The texts are hashed as UTF-8, without a string object each.
         _, offsets_buffer, data = users.buffers()
         offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[users.offset : users.offset + len(users) + 1].tolist()
-        texts = memoryview(data if data is not None else b"")
+        texts = data.to_pybytes() if data is not None else b""  # slices of bytes cost half of what those of a view do
         hashers = self._hashers
         columns = (asked[name].to_list() for name in ("model", "system", "image", "messages"))
         return [
@@ -208,24 +212,18 @@ class _Planner:
             for start, end, model, system, image, messages in zip(offsets, offsets[1:], *columns, strict=False)
         ]
 
-    def _spool(self, frame: pl.DataFrame, request_ids: pa.Array) -> None:
+    def _spool(self, frame: pl.DataFrame, texts: pa.LargeStringArray, request_ids: pa.Array) -> None:
         """Write the requests that must be sent, a model at a time."""
-        send = frame["first"] & frame["kind"].is_in(["new", "retried"])
-        if not send.any():
-            return
-        all_sent = bool(send.all())
-        sent = frame if all_sent else frame.filter(send)
-        columns = [
-            (request_ids if all_sent else request_ids.filter(send.to_arrow()))
-            if field.name == "request_id"
-            else (sent["user"].fill_null("") if field.name == "user" else sent[field.name]).to_arrow().cast(field.type)
-            for field in SPOOL_SCHEMA
-        ]
-        requests = pa.table(columns, schema=SPOOL_SCHEMA)
-        models = sent["model"].unique(maintain_order=True)
-        for model in models:
-            its_own = requests if len(models) == 1 else requests.filter((sent["model"] == model).to_arrow())
-            self.spool.write(model, its_own)
+        send = (frame["first"] & frame["kind"].is_in(["new", "retried"])).arg_true()
+        ready = {"request_id": request_ids, "user": texts}
+        others = frame.select(field.name for field in SPOOL_SCHEMA if field.name not in ready)
+        models = frame["model"].gather(send)
+        for model in models.unique(maintain_order=True):
+            rows = send.filter(models == model)
+            taken = {name: column.take(rows.to_arrow()) for name, column in ready.items()}
+            sent = others[rows]
+            columns = [taken[name] if name in taken else sent[name].to_arrow() for name in SPOOL_SCHEMA.names]
+            self.spool.write(model, pa.table(columns, names=SPOOL_SCHEMA.names).cast(SPOOL_SCHEMA))
 
 
 def _id_array(packed: bytes, rows: npt.NDArray[np.int64], height: int) -> pa.Array:

@@ -94,7 +94,8 @@ class Tally:
             self.problems[code] = self.problems.get(code, 0) + count
         sent = pl.col("first") & pl.col("kind").is_in(["new", "retried"])
         counted = (
-            frame.filter(pl.col("problem").is_null())
+            frame.select(*_KEYS, "problem", "input_tokens", "first", "kind")  # not the texts: a filter copies
+            .filter(pl.col("problem").is_null())
             .with_columns(expected=expected_output(self._max_output_tokens))
             .group_by(_KEYS)
             .agg(
