@@ -19,7 +19,7 @@ from pipeline.ledger.reading import record_value
 from pipeline.ledger.store import Run, reading
 from pipeline.records import Status
 
-_COMMIT_AFTER_S = 0.005  # the promise is 20 ms; the commit itself takes some of it
+_COMMIT_AFTER_S = 0.01  # the promise is 20 ms; the commit itself takes some of it
 _COMMIT_ROWS = 256
 _INSERT = f"INSERT INTO attempts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 
@@ -27,11 +27,17 @@ _INSERT = f"INSERT INTO attempts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' *
 class _Commit:
     """Attempts that reach the disk together, and those who wait for them."""
 
-    __slots__ = ("attempts", "durable")
+    __slots__ = ("attempts", "waiting")
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
-        self.durable = asyncio.Event()
+        self.waiting: list[asyncio.Future[None]] = []
+
+    def release(self) -> None:
+        """Let go on who waits; one who was cancelled is gone."""
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class Ledger:
@@ -57,9 +63,10 @@ class Ledger:
         Raises:
             JobError: when the disk does not take it.
         """
-        commit = self._open
+        durable = self._loop.create_future()
+        self._open.waiting.append(durable)
         self.note(attempt)
-        await commit.durable.wait()
+        await durable
         if self._error is not None:
             raise self._error
 
@@ -108,7 +115,7 @@ class Ledger:
                     self._commit(commit)
                 except JobError as error:
                     self._error = error
-            self._loop.call_soon_threadsafe(commit.durable.set)
+            self._loop.call_soon_threadsafe(commit.release)
 
     def _commit(self, commit: _Commit) -> None:
         with reading(self._path):
