@@ -136,21 +136,35 @@ class Route(_Section):
         return table
 
 
-class Provider(_Section):
+class _Rates(_Section):
+    requests_per_min: float | None = Field(None, gt=0)
+    tokens_per_min: float | None = Field(None, gt=0, description="input and output together")
+    input_tokens_per_min: float | None = Field(None, gt=0, description="input that no cache holds")
+    output_tokens_per_min: float | None = Field(None, gt=0)
+    requests_per_day: int | None = Field(None, gt=0, description="from 00:00 UTC; the rows beyond stay pending")
+    tokens_per_day: int | None = Field(None, gt=0, description="input and output, from 00:00 UTC")
+
+
+class Quota(_Rates):
+    """`[providers.NAME.quotas.QUOTA]`: limits that some models of a provider share, within those of the provider."""
+
+    models: OneOrMany = Field(description="names, or patterns as in claude-sonnet-*")
+
+
+class Provider(_Rates):
     """`[providers.NAME]`: where to send, with which key, how fast."""
 
     adapter: str | None = Field(None, description='a built-in dialect, "recorded", "local" or package.module:Class')
     base_url: str | None = None
     key_env: str | None = Field(None, description="environment variable that holds the key")
     key_file: str | None = Field(None, description="file of mode 0600 that holds the key")
-    requests_per_min: float | None = Field(None, gt=0)
-    tokens_per_min: float | None = Field(None, gt=0)
     concurrency: int | None = Field(None, gt=0)
     timeout_s: float | None = Field(None, gt=0, description="for a whole attempt")
     max_attempts: int | None = Field(None, gt=0)
     max_retry_after_s: float | None = Field(None, gt=0, description="a longer Retry-After parks the lane")
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request; never keys")
     path: str | None = Field(None, description="of the recorded answers (adapter recorded)")
+    quotas: dict[str, Quota] = Field(default_factory=dict, description="limits that some of the models share")
 
 
 class ModelEntry(_Section):

@@ -396,7 +396,7 @@ def test_provider_is_changed_key_by_key() -> None:
     catalogue = load_catalogue(a_job(providers=providers))
     openai, glm = catalogue.providers["openai"], catalogue.providers["glm"]
     assert (openai.base_url, openai.key_env) == ("https://api.openai.com/v1", "OPENAI_API_KEY")
-    assert (openai.requests_per_min, openai.timeout_s, openai.concurrency) == (500, 9, 64)
+    assert (openai.quotas[""].requests_per_min, openai.timeout_s, openai.concurrency) == (500, 9, 64)
     assert (glm.key_env, glm.key_file) == (None, "k")
     assert catalogue.providers["mistral"][:4] == ("mistral", "openai", "https://m.example/v1", "MINE")
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from pipeline.errors import CallError, ErrorKind
-from pipeline.limits import Gate, Pool
+from pipeline.limits import Gate, Pool, Quota
 from pipeline.providers import find_adapter
 from pipeline.records import Model, Parameters, Request
 from pipeline.transport import Endpoint, check_base_url, open_session
@@ -57,7 +57,7 @@ async def test_a_pause_holds_back_everyone_once_and_one_model_only() -> None:
 @pytest.mark.anyio
 async def test_a_request_that_is_cancelled_while_it_waits_leaves_no_trace() -> None:
     """Its place and its turn go to the next one."""
-    gate = Pool(concurrency=1, requests_per_min=60_000).gate()
+    gate = Pool(concurrency=1).gate(Quota(requests_per_min=60_000))
     gate.pause(30)
     with anyio.move_on_after(0.01):
         await gate.enter(1, 1)
@@ -83,10 +83,10 @@ async def test_many_refusals_at_once_shrink_the_window_once() -> None:
     assert gate._line.held == 40
 
 
-async def ask_all(base_url: str, pool: Pool, *, rows: int) -> tuple[float, int]:
-    """Get *rows* answers through a gate of *pool*; return the seconds it took and how many were refused."""
+async def ask_all(base_url: str, quota: Quota, *, rows: int, workers: int = 32) -> tuple[float, int]:
+    """Get *rows* answers within *quota*; return the seconds it took and how many were refused."""
     adapter, model, parameters = find_adapter("openai"), Model("m", "chaos", 1000, ()), Parameters(16)
-    gate, numbers, refused, rng = pool.gate(), iter(range(rows)), 0, random.Random(1)
+    gate, numbers, refused, rng = Pool(concurrency=workers).gate(quota), iter(range(rows)), 0, random.Random(1)
     began = time.monotonic()
 
     async def ask(endpoint: Endpoint, number: int) -> float | None:
@@ -113,7 +113,7 @@ async def ask_all(base_url: str, pool: Pool, *, rows: int) -> tuple[float, int]:
 
     async with open_session(100) as session, anyio.create_task_group() as group:
         endpoint = Endpoint(session, check_base_url("test", base_url), adapter.headers("k"), 10)
-        for _ in range(pool.concurrency):
+        for _ in range(workers):
             group.start_soon(work, endpoint)
     return time.monotonic() - began, refused
 
@@ -132,7 +132,7 @@ async def test_an_enforcing_server_is_used_to_its_limit(
 ) -> None:
     """200 rows at 100 a second over real sockets: none is lost, and it takes hardly longer than it must."""
     async with serve({"buckets": [bucket]}) as server:
-        took_s, refused = await ask_all(server.base_url, Pool(concurrency=32, **limits), rows=200)
+        took_s, refused = await ask_all(server.base_url, Quota(**limits), rows=200)
         answered = [one for one in server.log.exchanges() if one.completion and one.completion.status == 200]
     assert len({one.arrival.mark for one in answered}) == len(answered) == 200
     assert refused <= most_refused

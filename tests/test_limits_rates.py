@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.limits import Pool
+from pipeline.limits import Gate, Pool, Quota
 from pipeline.limits.rates import Meter, Tab
 from pipeline.limits.reckoning import Need, Reckoning
 from pipeline.records import Usage
@@ -188,9 +188,9 @@ class Provider:
         self.sent: list[Sent] = []
         self.rng = random.Random(seed)
 
-    async def serve(self, pool: Pool, sizes: Iterable[Size], *, for_s: float, workers: int = 64) -> None:
-        """Ask it through a gate of *pool* for some time."""
-        self.gate = pool.gate()
+    async def serve(self, gate: Gate, sizes: Iterable[Size], *, for_s: float, workers: int = 64) -> None:
+        """Ask it through *gate* for some time."""
+        self.gate = gate
         queue = iter(sizes)
 
         async def work() -> None:
@@ -236,15 +236,19 @@ class Provider:
         return sum(late) / len(late)
 
 
-def virtual_pool(**limits: Any) -> Pool:
-    return Pool(clock=asyncio.get_running_loop().time, **limits)
+def virtual_gate(*, concurrency: int = 64, **limits: Any) -> Gate:
+    return virtual_pool(concurrency=concurrency).gate(Quota(**limits))
+
+
+def virtual_pool(*, concurrency: int = 64) -> Pool:
+    return Pool(clock=asyncio.get_running_loop().time, concurrency=concurrency)
 
 
 def play_provider(provider: Provider, sizes: Iterable[Size], *, for_s: float, **limits: Any) -> None:
     """Ask *provider* by a loop that is up to 8 ms late."""
 
     async def main() -> None:
-        await provider.serve(virtual_pool(**limits), sizes, for_s=for_s)
+        await provider.serve(virtual_gate(**limits), sizes, for_s=for_s)
 
     rng = random.Random(2)
     play(main(), lambda: rng.uniform(0, 0.008))
@@ -295,7 +299,7 @@ def test_a_limit_that_changes_tenfold_is_followed(before: int, after: int) -> No
     """Within two windows of a second the new limit is kept and used."""
 
     async def main() -> None:
-        serving = asyncio.create_task(provider.serve(virtual_pool(), itertools.repeat(SMALL), for_s=30))
+        serving = asyncio.create_task(provider.serve(virtual_gate(), itertools.repeat(SMALL), for_s=30))
         await asyncio.sleep(10)
         provider.gates = [pacing.Gate(Bucket(requests_per_min=after, advertise=True))]
         provider.gates[0].admit(Ask(1, 1, "", "m", "", "", 0), now_s(), 0)
@@ -327,10 +331,10 @@ def test_two_models_share_what_is_declared_for_both() -> None:
     providers = Provider(), Provider()
 
     async def main() -> None:
-        pool = virtual_pool(requests_per_min=3000)
+        pool, quota = virtual_pool(), Quota(requests_per_min=3000)
         async with asyncio.TaskGroup() as group:
             for provider in providers:
-                group.create_task(provider.serve(pool, itertools.repeat(SMALL), for_s=10, workers=30))
+                group.create_task(provider.serve(pool.gate(quota), itertools.repeat(SMALL), for_s=10, workers=30))
 
     play(main())
     shares = [provider.share(3000, from_s=2) for provider in providers]
@@ -342,7 +346,7 @@ def test_a_storm_of_refusals_passes() -> None:
     """After 10 s in which everything is refused, the limit is used again within seconds, with few refusals."""
 
     async def main() -> None:
-        serving = asyncio.create_task(provider.serve(virtual_pool(), itertools.repeat(SMALL), for_s=40))
+        serving = asyncio.create_task(provider.serve(virtual_gate(), itertools.repeat(SMALL), for_s=40))
         await asyncio.sleep(10)
         provider.is_shut = False
         await serving
@@ -361,7 +365,7 @@ def test_first_come_first_served(sizes: list[Size], requests_per_min: float | No
     order: list[int] = []
 
     async def main() -> None:
-        gate = virtual_pool(tokens_per_min=600_000, requests_per_min=requests_per_min).gate()
+        gate = virtual_gate(tokens_per_min=600_000, requests_per_min=requests_per_min)
 
         async def ask(number: int, size: Size) -> None:
             await gate.enter(size.estimate, size.allowed)
@@ -382,7 +386,7 @@ def test_cached_input_does_not_use_up_a_limit_on_input() -> None:
     went: list[float] = []
 
     async def main() -> None:
-        gate = virtual_pool().gate()
+        gate = virtual_gate()
         while now_s() < 60:
             ticket = await gate.enter(1000, 100)
             went.append(now_s())
@@ -399,7 +403,7 @@ def test_a_large_pool_opens_within_a_tenth_of_a_second() -> None:
     went: list[float] = []
 
     async def main() -> None:
-        gate = virtual_pool(concurrency=1000).gate()
+        gate = virtual_gate(concurrency=1000)
 
         async def ask() -> None:
             await gate.enter(1, 1)

@@ -1,8 +1,8 @@
 """Models, capabilities and dated prices: package data, public price lists, and the user's entries on top."""
 
 from pipeline.catalogue.advice import warnings
-from pipeline.catalogue.entries import Catalogue, ProviderEntry
+from pipeline.catalogue.entries import Catalogue, ProviderEntry, Quota
 from pipeline.catalogue.loading import load_catalogue
 from pipeline.catalogue.prices import cost_pusd, price_at
 
-__all__ = ["Catalogue", "ProviderEntry", "cost_pusd", "load_catalogue", "price_at", "warnings"]
+__all__ = ["Catalogue", "ProviderEntry", "Quota", "cost_pusd", "load_catalogue", "price_at", "warnings"]

@@ -2,21 +2,37 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from pipeline.records import Model, Tier
 
 
+class Quota(NamedTuple):
+    """Limits that models share; None is no limit, and days begin at 00:00 UTC."""
+
+    models: tuple[str, ...] = ("*",)  # names or patterns
+    requests_per_min: float | None = None
+    tokens_per_min: float | None = None
+    input_tokens_per_min: float | None = None
+    output_tokens_per_min: float | None = None
+    requests_per_day: float | None = None
+    tokens_per_day: float | None = None
+
+    def holds_for(self, model: str) -> bool:
+        """Tell whether *model* shares in it."""
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+
 class ProviderEntry(NamedTuple):
-    """Where to send and how fast, every default filled in. A rate of None is not limited on our side."""
+    """Where to send and how fast, every default filled in."""
 
     name: str
     adapter: str
     base_url: str | None = None  # None: the adapter needs none (`WITHOUT_URL`)
     key_env: str | None = None
     key_file: str | None = None
-    requests_per_min: float | None = None
-    tokens_per_min: float | None = None
+    quotas: Mapping[str, Quota] = {}  # by name; that of the whole provider has the empty one
     concurrency: int = 64
     timeout_s: float = 120.0
     max_attempts: int = 5

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pipeline.catalogue.builtin import article_models, article_table, known_providers, table_of
-from pipeline.catalogue.entries import RECORDED, WITHOUT_URL, Catalogue, ProviderEntry, Table
+from pipeline.catalogue.entries import RECORDED, WITHOUT_URL, Catalogue, ProviderEntry, Quota, Table
 from pipeline.catalogue.families import find_family, find_options
 from pipeline.catalogue.listed import find_listed, list_models
 from pipeline.errors import JobError
@@ -147,8 +147,19 @@ def _providers(layers: list[_Layer]) -> tuple[dict[str, ProviderEntry], list[str
         elif "base_url" not in keys and keys["adapter"] not in WITHOUT_URL:
             problems.append(f"providers.{name}.base_url: is required, as in https://api.openai.com/v1")
         else:
-            entries[name] = ProviderEntry(name=name, **keys)
+            entries[name] = _entry(name, keys)
     return entries, problems
+
+
+def _entry(name: str, keys: Mapping[str, Any]) -> ProviderEntry:
+    """Return a provider; its own limits are the quota that all of its models share."""
+    own = {key: value for key, value in keys.items() if key in Quota._fields}
+    others = {key: value for key, value in keys.items() if key not in own and key != "quotas"}
+    shared = {
+        quota: Quota(**{**limits, "models": tuple(limits["models"])})
+        for quota, limits in keys.get("quotas", {}).items()
+    }
+    return ProviderEntry(name=name, quotas={**shared, "": Quota(**own)}, **others)
 
 
 def _given(provider: Provider) -> dict[str, Any]:

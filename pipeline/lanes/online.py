@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, assert_never
 
 import anyio
+from anyio.abc import TaskGroup
 
 from pipeline.checks import tidy, weakness
 from pipeline.errors import CallError, ErrorKind
@@ -19,6 +20,7 @@ from pipeline.steps import Done, Escalate, GiveUp, Retry, Step, StopLane, Tries,
 
 _OUTAGE = frozenset({ErrorKind.OVERLOAD, ErrorKind.SERVER, ErrorKind.TRANSPORT, ErrorKind.TIMEOUT, ErrorKind.BAD_BODY})
 _NO_USAGE = Usage(0, 0)
+_MOST_ESCALATED = 1024  # of a lane, beyond which its workers see to them; each takes some kilobytes
 
 
 class Shared(NamedTuple):
@@ -55,27 +57,39 @@ class _Tried(NamedTuple):
 
 
 class Lane:
-    """Asks one model's requests; a request it escalates goes on to another model's route from here."""
+    """Asks one model's requests. One that escalates goes on by itself, so that a slow model holds up no other."""
 
     def __init__(self, route: Route, requests: Iterator[Request], shared: Shared) -> None:
         self._route = route
         self._requests = requests
         self._shared = shared
+        self._escalated = 0  # requests that are on their way without a worker
 
     async def run(self, workers: int) -> None:
         """Settle every request, or stop early when the run or the route does."""
-        with self._route.gate.steady(workers):
-            async with anyio.create_task_group() as group:
-                for _ in range(workers):
-                    group.start_soon(self._work)
+        async with anyio.create_task_group() as escalated:
+            with self._route.gate.steady(workers):
+                async with anyio.create_task_group() as group:
+                    for _ in range(workers):
+                        group.start_soon(self._work, escalated)
 
-    async def _work(self) -> None:
+    async def _work(self, escalated: TaskGroup) -> None:
         stop, route = self._shared.stop, self._route
         while stop.reason is None and route.halted is None:
             request = next(self._requests, None)
             if request is None:
                 return
-            await _Case(request, route, self._shared).settle()
+            case = _Case(request, route, self._shared)
+            while await case.settle():
+                if self._escalated < _MOST_ESCALATED:
+                    self._escalated += 1
+                    escalated.start_soon(self._go_on, case)
+                    break
+
+    async def _go_on(self, case: "_Case") -> None:
+        while await case.settle():
+            pass
+        self._escalated -= 1
 
 
 class _Case:
@@ -94,24 +108,32 @@ class _Case:
         self.probing = False  # whether this attempt probes a provider that is down
         self.fallback: tuple[_Tried, Done | GiveUp] | None = None  # what stands when an escalation comes to nothing
 
-    async def settle(self) -> None:
-        """Ask until a step is final. Returning without one leaves the request pending."""
+    async def settle(self) -> bool:
+        """Ask until a step is final, or until the request escalates: True says that this is to be called again.
+
+        Returning False without a final step leaves the request pending.
+        """
         while (tried := await self._try()) is not None:
             step = self._judge(tried)
             if isinstance(step, Done):
                 await self._finish(tried, step)
-                return
+                return False
+            if isinstance(step, Escalate):
+                await self._write(tried, step.reason)
+                self._escalate(tried, step.otherwise)
+                return True
             if isinstance(step, GiveUp) and self._is_outage(tried):
                 await self._write(tried, None)
                 self.route.halt(f"{self.route.service.name} does not answer: {step.reason}", whole_service=False)
                 break
             if isinstance(step, GiveUp):
                 await self._finish(*(self.fallback or (tried, step)), last=tried)
-                return
+                return False
             if not await self._follow(tried, step):
                 break
         if self.fallback is not None and self.shared.stop.reason is None:
             await self._finish(*self.fallback)
+        return False
 
     def _is_outage(self, tried: _Tried) -> bool:
         """Tell whether a failure is not the row's fault, as nobody ever got an answer from its model."""
@@ -135,13 +157,9 @@ class _Case:
             rng=self.shared.rng,
         )
 
-    async def _follow(self, tried: _Tried, step: Escalate | Retry | StopLane) -> bool:
+    async def _follow(self, tried: _Tried, step: Retry | StopLane) -> bool:
         """Write the attempt down and do what *step* says; tell whether to ask again."""
         match step:
-            case Escalate():
-                await self._write(tried, step.reason)
-                self._escalate(tried, step.otherwise)
-                return True
             case Retry():
                 await self._write(tried, None)
                 return await self._wait(step)
@@ -170,8 +188,13 @@ class _Case:
             if shared.stop.reason is not None or route.halted is not None:
                 shared.budget.settle(worst, 0)
                 return None
+            claimed = gate.claim(ticket, self.request.input_tokens, shared.parameters.max_output_tokens)
+            if isinstance(claimed, str):
+                shared.budget.settle(worst, 0)
+                route.halt(claimed, whole_service=False)
+                return None
             self.attempts += 1
-            return await self._send(worst, ticket)
+            return await self._send(worst, claimed)
         finally:
             gate.leave()
 
@@ -182,6 +205,7 @@ class _Case:
         result: Answer | CallError
         if self.asked_s is None:
             self.asked_s = began
+        shared.counters.under_way += 1
         try:
             answer, latency_s = await route.service.ask(self.request, route.model)
             result = tidy(answer, shared.parameters)
@@ -202,6 +226,7 @@ class _Case:
             shared.counters.cut_off += route.service.is_remote
             raise
         finally:
+            shared.counters.under_way -= 1
             shared.budget.settle(worst, cost)
         shared.counters.attempts += 1
         shared.counters.spent_pusd += cost

@@ -1,13 +1,13 @@
 """A model ready to be asked: its provider, its limits, its price, and whether it still works."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from pipeline.catalogue import cost_pusd
 from pipeline.lanes.breaker import Breaker
-from pipeline.limits import Pool
+from pipeline.limits import Pool, Quota
 from pipeline.records import Answer, Model, Price, Request, Usage
 from pipeline.steps import RetryPolicy
 
@@ -51,10 +51,11 @@ class Route:
         price_at: Callable[[float], Price],
         max_output_tokens: int,
         breaker: Breaker,
+        quotas: Sequence[Quota] = (),
     ) -> None:
         self.model = model
         self.service = service
-        self.gate = service.pool.gate()
+        self.gate = service.pool.gate(*quotas)
         self.breaker = breaker
         self._price_at = price_at
         self._max_output_tokens = max_output_tokens

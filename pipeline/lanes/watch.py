@@ -14,6 +14,7 @@ class Counters:
 
     settled: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
     attempts: int = 0
+    under_way: int = 0  # requests that are out at this moment
     retries: int = 0
     rate_limited: int = 0
     escalations: int = 0
@@ -40,6 +41,10 @@ class StopSignal:
         if self.reason is None:
             self.reason = reason
             self._event.set()
+
+    async def wait(self) -> None:
+        """Wait until the run is to stop."""
+        await self._event.wait()
 
     async def sleep(self, wait_s: float) -> None:
         """Sleep, but wake up when the run is to stop."""

@@ -10,6 +10,7 @@ from pipeline.ledger.reading import (
     count_statuses,
     find_done,
     read_settled,
+    used_since,
 )
 from pipeline.ledger.store import SCHEMA_VERSION, Run, connect, finish_run, last_runs, put_at_risk, start_run
 from pipeline.ledger.upkeep import drop_answers, export, prune, stats, verify
@@ -40,5 +41,6 @@ __all__ = [
     "start_run",
     "stats",
     "unpack",
+    "used_since",
     "verify",
 ]

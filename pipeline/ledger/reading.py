@@ -109,6 +109,17 @@ def _take(
     carried[request_id] = Entry(attempt.attempt if attempt.final else before.attempts + 1, total)
 
 
+def used_since(connection: sqlite3.Connection, path: Path, since: float) -> dict[str, tuple[int, int]]:
+    """Return for each model how many attempts were sent since *since* (Unix seconds), and their tokens."""
+    with reading(path):
+        found = connection.execute(
+            "SELECT model, count(*), sum(input_tokens + output_tokens) FROM attempts "
+            "WHERE started_at >= ? AND repeats = 0 GROUP BY model",
+            (since,),
+        )
+        return {model: (requests, tokens) for model, requests, tokens in found}
+
+
 def read_settled(
     connection: sqlite3.Connection, path: Path, wanted: Ids, records: Sequence[int]
 ) -> list[Attempt | None]:

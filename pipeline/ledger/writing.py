@@ -48,6 +48,7 @@ class Ledger:
         self._connection = connection
         self._path = path
         self._open = _Commit()
+        self._handed = self._written = self._open  # the last commits that went to the writer, and through it
         self._queue: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
         self._timer: asyncio.TimerHandle | None = None
         self._error: JobError | None = None
@@ -86,8 +87,13 @@ class Ledger:
             self._timer.cancel()
             self._timer = None
         if self._open.attempts:
-            commit, self._open = self._open, _Commit()
-            self._queue.put(commit)
+            self._handed, self._open = self._open, _Commit()
+            self._queue.put(self._handed)
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether all that was appended is on the disk."""
+        return not self._open.attempts and self._written is self._handed
 
     async def close(self) -> None:
         """Write what is left and stop the writer."""
@@ -115,6 +121,7 @@ class Ledger:
                     self._commit(commit)
                 except JobError as error:
                     self._error = error
+            self._written = commit
             self._loop.call_soon_threadsafe(commit.release)
 
     def _commit(self, commit: _Commit) -> None:

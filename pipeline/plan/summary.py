@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipeline.catalogue import Catalogue
+from pipeline.catalogue import Catalogue, Quota
 from pipeline.records import PICO_USD, Price, Task
 
 # Output tokens to expect of an answer: (fixed, per input token). Means of the recorded answers of data/night, rounded.
@@ -152,7 +152,7 @@ class Tally:
             cost_low_usd=_cost(price, *low),
             cost_high_usd=_cost(price, *high),
             baseline_cost_usd=baseline,
-            minutes_at_limits=_minutes(sent, sum(tokens), provider.requests_per_min, provider.tokens_per_min),
+            minutes_at_limits=_minutes(sent, tokens, provider.quotas.values(), model),
         )
 
 
@@ -170,8 +170,17 @@ def _cost(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
     return ((input_tokens * price.input + output_tokens * price.output) * 1_000_000).to_integral_value() * PICO_USD
 
 
-def _minutes(requests: int, tokens: int, requests_per_min: float | None, tokens_per_min: float | None) -> float | None:
+def _minutes(requests: int, tokens: tuple[int, int], quotas: Iterable[Quota], model: str) -> float | None:
     needed: Iterable[float] = (
-        amount / limit for amount, limit in ((requests, requests_per_min), (tokens, tokens_per_min)) if limit
+        amount / limit
+        for quota in quotas
+        if quota.holds_for(model)
+        for amount, limit in (
+            (requests, quota.requests_per_min),
+            (sum(tokens), quota.tokens_per_min),
+            (tokens[0], quota.input_tokens_per_min),
+            (tokens[1], quota.output_tokens_per_min),
+        )
+        if limit
     )
     return max(needed, default=None)

@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline import __version__
 from pipeline.catalogue import Catalogue, load_catalogue, warnings
 from pipeline.compare import article_stats, compare
-from pipeline.dispatch import Dispatched, dispatch, workers_of
+from pipeline.dispatch import Dispatched, dispatch
 from pipeline.errors import JobError
 from pipeline.files import whole_file, write_whole
 from pipeline.identity import IdMap
@@ -37,7 +38,9 @@ from pipeline.ledger import (
     open_ledger,
     put_at_risk,
     start_run,
+    used_since,
 )
+from pipeline.limits import Used
 from pipeline.plan import Plan, PlanOptions, make_plan
 from pipeline.readers import Source, open_source
 from pipeline.records import PICO_USD, Status
@@ -49,6 +52,7 @@ from pipeline.spec import Job
 from pipeline.write import Answers, Written, write_outputs
 
 _WATCH_EVERY_S = 0.2
+_DAY_S = 86_400
 _SIGNAL_EXITS = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
 
 
@@ -205,11 +209,12 @@ async def _dispatch(
     stop, counters = told
     cap = night.job.budget.max_usd
     async with AsyncExitStack() as stack:
-        routes = await open_routes(stack, night.catalogue, credentials, plan.parameters, night.state)
-        at_risk = 0
-        if any(route.service.is_remote for route in routes.values()):
-            at_risk = sum(workers_of(group, routes) for group in plan.groups)
-        put_at_risk(connection, run, at_risk)
+        routes = await open_routes(
+            stack, night.catalogue, credentials, plan.parameters, night.state, lambda: _used_today(ledger_of[0], night)
+        )
+        services = {route.service.name: route.service for route in routes.values() if route.service.is_remote}
+        places = sum(service.pool.concurrency for service in services.values())
+        put_at_risk(connection, run, min(places, sum(group.requests for group in plan.groups)))
         async with open_ledger(connection, night.ledger_path, run) as ledger, anyio.create_task_group() as group:
             shared = Shared(
                 routes=routes,
@@ -223,12 +228,18 @@ async def _dispatch(
             )
             group.start_soon(_heed_signals, group.cancel_scope, stop, night.options.grace_s)
             group.start_soon(_watch, night.options, counters, sum(group.requests for group in plan.groups))
+            group.start_soon(_end_when_drained, group.cancel_scope, shared)
             dispatched = Dispatched({}, None)
             dispatched = await dispatch(plan.groups, shared)
             group.cancel_scope.cancel()
     if stop.reason is not None:
         dispatched = dispatched._replace(stopped=stop.reason)
     return dispatched, ledger.settled(night.done.records)
+
+
+def _used_today(connection: sqlite3.Connection, night: _Night) -> dict[str, Used]:
+    midnight = time.time() // _DAY_S * _DAY_S
+    return {model: Used(*sums) for model, sums in used_since(connection, night.ledger_path, midnight).items()}
 
 
 async def _heed_signals(work: anyio.CancelScope, stop: StopSignal, grace_s: float) -> None:
@@ -238,6 +249,14 @@ async def _heed_signals(work: anyio.CancelScope, stop: StopSignal, grace_s: floa
                 break
             stop.set(signal.Signals(number).name)
             work.deadline = anyio.current_time() + grace_s
+    work.cancel()
+
+
+async def _end_when_drained(work: anyio.CancelScope, shared: Shared) -> None:
+    """Once the run is to stop, end it when nothing is under way, though some may wait for their turn at a limit."""
+    await shared.stop.wait()
+    while shared.counters.under_way or not shared.ledger.is_idle:  # noqa: ASYNC110 - a hot path keeps these two
+        await anyio.sleep(_WATCH_EVERY_S)
     work.cancel()
 
 

@@ -1,7 +1,7 @@
 """From the catalogue's entries to models that can be asked: keys, limits, connections, recordings, the local server."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import aiohttp
 from pipeline.catalogue import Catalogue, ProviderEntry, price_at
 from pipeline.errors import JobError
 from pipeline.lanes import Ask, Breaker, Reply, Route, Service
-from pipeline.limits import Pool, fair_shares
+from pipeline.limits import Pool, Quota, Used, fair_shares
 from pipeline.local import open_local_server
 from pipeline.providers import Adapter, find_adapter
 from pipeline.recorded import Recordings
@@ -60,8 +60,12 @@ async def open_routes(
     credentials: Mapping[str, Credentials],
     parameters: Parameters,
     log_folder: Path,
+    used_today: Callable[[], Mapping[str, Used]] = dict,
 ) -> dict[str, Route]:
-    """Open what the providers need, to be closed with *stack*; return a route for each of their models."""
+    """Open what the providers need, to be closed with *stack*; return a route for each of their models.
+
+    *used_today* counts, by model, what was sent since 00:00 UTC; it is called only where a limit a day is declared.
+    """
     wanted = [entry.provider.concurrency for entry in credentials.values()]
     limit = connection_limit(sum(wanted))
     if limit < sum(wanted):
@@ -69,11 +73,9 @@ async def open_routes(
     session = await stack.enter_async_context(open_session(limit))
     routes: dict[str, Route] = {}
     for (name, (provider, key)), connections in zip(credentials.items(), fair_shares(limit, wanted), strict=True):
-        pool = Pool(
-            requests_per_min=provider.requests_per_min,
-            tokens_per_min=provider.tokens_per_min,
-            concurrency=connections,
-        )
+        pool = Pool(concurrency=connections)
+        models = [model for model in catalogue.models.values() if model.provider == name]
+        quotas = _quotas(provider, models, used_today)
         policy = RetryPolicy(max_attempts=provider.max_attempts, max_retry_after_s=provider.max_retry_after_s)
         if provider.adapter == RECORDED:
             ask = _recorded(provider)
@@ -85,10 +87,25 @@ async def open_routes(
                 endpoint = provider
             ask = _remote(session, endpoint, key, parameters)
         service = Service(name, pool, ask, policy, is_remote=provider.adapter != RECORDED)
-        for model in catalogue.models.values():
-            if model.provider == name:
-                routes[model.name] = Route(model, service, _prices(model), parameters.max_output_tokens, Breaker())
+        for model in models:
+            its_own = [quota for names, quota in quotas if model.name in names]
+            routes[model.name] = Route(model, service, _prices(model), parameters.max_output_tokens, Breaker(), its_own)
     return routes
+
+
+def _quotas(
+    provider: ProviderEntry, models: Sequence[Model], used_today: Callable[[], Mapping[str, Used]]
+) -> list[tuple[set[str], Quota]]:
+    """Return the quotas of a provider with the models that share each, that of the whole provider last."""
+    quotas = []
+    for name, limits in provider.quotas.items():
+        names = {model.name for model in models if limits.holds_for(model.name)}
+        used = Used()
+        if limits.requests_per_day is not None or limits.tokens_per_day is not None:
+            parts = [one for model, one in used_today().items() if model in names]
+            used = Used(sum(one.requests for one in parts), sum(one.tokens for one in parts))
+        quotas.append((names, Quota(name, used=used, **{key: getattr(limits, key) for key in limits._fields[1:]})))
+    return quotas
 
 
 def _prices(model: Model) -> Callable[[float], Price]:

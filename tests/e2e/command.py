@@ -84,6 +84,22 @@ path = "{folder / "out"}"
     return Job(folder, folder / "job.toml")
 
 
+def escalating(job: Job) -> None:
+    """Give *job* a dearer model `big` that is asked where `m` has no sound answer."""
+    text = job.file.read_text().replace("escalate = false", "escalate = true")
+    table, cells = "[route.table.balanced]\n", text.split("[route.table.balanced]\n")[1].split("[providers")[0]
+    text = text.replace(table, "[route.table.quality]\n" + cells.replace('"m"', '"big"') + table)
+    text += """
+[models.big]
+provider = "chaos"
+context_tokens = 100000
+vision = true
+input_usd_per_mtok = "3"
+output_usd_per_mtok = "15"
+"""
+    job.file.write_text(text)
+
+
 def command(job: Job, *arguments: str) -> list[str]:
     """Return the command line that runs *job*."""
     return [sys.executable, "-m", "pipeline", "run", str(job.file), *arguments]

@@ -13,7 +13,7 @@ from tests.chaos.ledger_rows import read_ledger
 from tests.chaos.process import server_process
 from tests.chaos.scenarios import rules
 from tests.e2e.checking import CONCURRENCY, PRICES, Arrivals, sent_twice, started, statuses, violations, wait_until
-from tests.e2e.command import Job, make_job, run
+from tests.e2e.command import escalating, make_job, run
 
 CAP = Decimal("0.002")
 WORST = Decimal("0.0001")  # of one request: well above 150 tokens in and 64 out
@@ -58,22 +58,6 @@ def test_what_a_crash_may_have_cost_is_told(tmp_path: Path) -> None:
         assert 0 < sent_twice(server) <= job.summary()["paid_twice_at_most"] == CONCURRENCY
         assert f"at most {CONCURRENCY} requests paid twice" in done.stdout
         assert violations(job, server, 0, kills=1) == []
-
-
-def escalating(job: Job) -> None:
-    """Give *job* a dearer model `big` that is asked where `m` has no sound answer."""
-    text = job.file.read_text().replace("escalate = false", "escalate = true")
-    table, cells = "[route.table.balanced]\n", text.split("[route.table.balanced]\n")[1].split("[providers")[0]
-    text = text.replace(table, "[route.table.quality]\n" + cells.replace('"m"', '"big"') + table)
-    text += """
-[models.big]
-provider = "chaos"
-context_tokens = 100000
-vision = true
-input_usd_per_mtok = "3"
-output_usd_per_mtok = "15"
-"""
-    job.file.write_text(text)
 
 
 def test_every_billed_attempt_is_in_the_cost_of_its_row(tmp_path: Path) -> None:

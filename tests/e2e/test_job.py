@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,8 @@ import pytest
 
 from tests.chaos.process import server_process
 from tests.chaos.scenarios import rules
-from tests.e2e.command import CANARY, command, environment, make_job, marked_rows, run
+from tests.e2e.checking import wait_until
+from tests.e2e.command import CANARY, command, environment, escalating, make_job, marked_rows, run
 
 
 def test_every_row_comes_back_in_order_with_its_own_answer(tmp_path: Path) -> None:
@@ -287,3 +289,56 @@ def test_the_ledger_can_be_looked_after(tmp_path: Path) -> None:
     forged = ledger("verify", str(job.output))
     assert (forged.returncode, "record 15 is not what was written" in forged.stderr) == (1, True)
     assert ledger("stats", str(tmp_path)).returncode == 2
+
+
+def test_a_quota_of_the_day_leaves_the_rest_for_tomorrow(tmp_path: Path) -> None:
+    """No more requests go out than are left of today, counting earlier runs; the others stay pending, exit code 3."""
+    today = datetime.now(UTC).date()
+    with server_process(tmp_path, {}) as server:
+        job = make_job(tmp_path, server.base_url, rows=50)
+        quota = '[providers.chaos.quotas.small]\nmodels = "m*"\nrequests_per_day = 20\n'
+        job.file.write_text(job.file.read_text().replace("[models.m]", f"{quota}[models.m]"))
+        first = run(job)
+        statuses = job.outputs()["llm_status"].to_pylist()
+        again = run(job)
+        days = 1 + (datetime.now(UTC).date() - today).days
+        assert 20 <= len(server.exchanges()) <= 20 * days
+    assert (first.returncode, again.returncode) == (3, 3)
+    assert "requests_per_day of quota small: the 20 of today are used up until 00:00 UTC" in first.stderr + first.stdout
+    assert statuses.count("ok") + statuses.count("pending") == 50
+
+
+def test_a_signal_does_not_wait_for_a_pause(tmp_path: Path) -> None:
+    """When all requests wait for a pause of a minute to end, a signal ends the run at once, not after its grace."""
+    paused = rules(({"after": 10}, {"status": 429, "retry_after": 60}))
+    with server_process(tmp_path, paused) as server:
+        job = make_job(tmp_path, server.base_url, rows=200)
+        with subprocess.Popen(command(job, "--grace", "50"), env=environment(), stderr=subprocess.PIPE) as process:
+            assert wait_until(lambda: len(server.exchanges()) > 10)
+            time.sleep(1)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=40)
+        assert process.returncode == 143
+        assert time.monotonic() - began < 20
+
+
+def test_rows_that_wait_for_a_slow_model_hold_up_no_other(tmp_path: Path) -> None:
+    """As many rows as there are workers escalate to a model that takes seconds: the rest is asked meanwhile."""
+    faults = rules(
+        ({"mark": "row-0000[0-6].", "model": "m"}, {"body": "cut_short"}),
+        ({"model": "big"}, {"latency_s": 3.0}),
+    )
+    with server_process(tmp_path, faults) as server:
+        job = make_job(tmp_path, server.base_url, rows=300)
+        escalating(job)
+        text = job.file.read_text()
+        text = text.replace('[models.big]\nprovider = "chaos"', '[models.big]\nprovider = "slow"')
+        text += f'[providers.slow]\nadapter = "openai"\nbase_url = "{server.base_url}"\nkey_env = "CHAOS_API_KEY"\n'
+        job.file.write_text(text)
+        assert run(job).returncode == 0
+        exchanges = server.exchanges()
+    assert job.outputs()["llm_model"].to_pylist() == ["big"] * 70 + ["m"] * 230
+    slow = [one.completion.t for one in exchanges if one.arrival.model == "big" and one.completion]
+    fast = [one.arrival.t for one in exchanges if one.arrival.model == "m"]
+    assert max(fast) < min(slow)
