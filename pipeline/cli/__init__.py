@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import click
 
 from pipeline import __version__
+from pipeline.cli.route import add_route_commands
 from pipeline.cli.texts import plan_text, report_text, table
 from pipeline.errors import JobError, LockedError
 
@@ -81,6 +82,9 @@ def main() -> None:
     3 stopped by auth, quota or a dead provider (run it again); 4 cost cap (raise it, run again);
     70 a defect in rowroute; 75 another run holds the job; 130/143 interrupted (run it again).
     """
+
+
+add_route_commands(main, _print)
 
 
 def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,101 @@
+"""What a policy expects of a text: of each arm, the score it would get and the price it would pay. Pure arithmetic.
+
+Two views of the text are added. The first guesses the subject: a linear score for each subject, made a probability by
+a softmax; each arm has a mean score and a mean cost on each subject. The second is linear in the words themselves.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pipeline.policy.features import Floats, Ints, Terms, shapes, terms
+
+Singles = npt.NDArray[np.float32]
+_CHUNK = 2_000  # texts at a time, so that what is gathered for them stays in the cache
+
+
+class Words(NamedTuple):
+    """The terms a policy knows: hashed and sorted, how much each weighs, and mean and spread of the shapes."""
+
+    known: Ints
+    weight: Floats  # inverse document frequency
+    shape_mean: Floats
+    shape_scale: Floats
+
+
+class Linear(NamedTuple):
+    """Some linear functions of words and shapes, a column each."""
+
+    of_words: Singles
+    of_shapes: Floats
+    constant: Floats
+
+
+class Expectation(NamedTuple):
+    """What is expected of each text (row) and arm (column)."""
+
+    scores: Floats  # calibrated: of rows with 0.8, the mean score is near 0.8
+    costs: Floats  # USD
+
+
+class Predictor(NamedTuple):
+    """Everything that is learned of texts. Columns of `linear`: the subjects, then level, then the arms."""
+
+    words: Words
+    linear: Linear
+    sharpness: float  # of the softmax over subjects
+    subject_scores: Floats  # subjects x arms, differences from the level
+    subject_costs: Floats  # subjects x arms, USD
+    text_share: float  # how far the words count beside the subject
+
+    def expect(self, texts: pl.Series) -> Expectation:
+        """Return what is expected of each arm on each of *texts*."""
+        parts = [
+            self._expect(np.asarray(linear_of(self.words, self.linear, texts.slice(start, _CHUNK))))
+            for start in range(0, len(texts), _CHUNK)
+        ]
+        if not parts:
+            nothing = np.empty((0, self.subject_scores.shape[1]))
+            return Expectation(nothing, nothing)
+        return Expectation(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def _expect(self, values: Floats) -> Expectation:
+        subjects = len(self.subject_scores)
+        share = softmax(values[:, :subjects] * self.sharpness)
+        level, own = values[:, subjects : subjects + 1], values[:, subjects + 1 :]
+        differences = share @ self.subject_scores + self.text_share * own
+        return Expectation(np.clip(level + differences, 0.0, 1.0), share @ self.subject_costs)
+
+
+def softmax(values: Floats) -> Floats:
+    """Return *values* as shares of 1 along each row."""
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def linear_of(words: Words, linear: Linear, texts: pl.Series) -> Floats:
+    """Return the linear functions of each of *texts*."""
+    found, position, value = weighted(words, terms(texts))
+    summed = np.zeros((len(texts), linear.of_words.shape[1]))
+    if len(found):
+        products = linear.of_words[position] * value[:, None].astype(np.float32)
+        firsts = np.flatnonzero(np.diff(found, prepend=-1))
+        summed[found[firsts]] = np.add.reduceat(products, firsts, axis=0)
+    return np.asarray(summed + scaled_shapes(words, texts) @ linear.of_shapes + linear.constant)
+
+
+def weighted(words: Words, counted: Terms) -> tuple[Ints, Ints, Floats]:
+    """Return row, position in *words* and value of each known term: damped count x weight, each row of length 1."""
+    position = np.minimum(np.searchsorted(words.known, counted.term), len(words.known) - 1)
+    is_known = words.known[position] == counted.term
+    row, position = counted.row[is_known], position[is_known]
+    value = (1 + np.log(counted.times[is_known])) * words.weight[position]
+    length = np.sqrt(np.bincount(row, value * value, minlength=counted.rows))
+    return row, position, value / length[row]
+
+
+def scaled_shapes(words: Words, texts: pl.Series) -> Floats:
+    """Return the shapes of *texts* in units of their spread, at most four of them from the mean."""
+    return np.asarray(np.clip((shapes(texts) - words.shape_mean) / words.shape_scale, -4.0, 4.0))
