@@ -19,6 +19,12 @@ class Quota(NamedTuple):
     requests_per_day: float | None = None
     tokens_per_day: float | None = None
 
+    def divided(self, processes: int) -> "Quota":
+        """Return the part of each of so many processes."""
+        return self._replace(
+            **{name: amount / processes for name in self._fields[1:] if (amount := getattr(self, name)) is not None}
+        )
+
     def holds_for(self, model: str) -> bool:
         """Tell whether *model* shares in it."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)

@@ -146,6 +146,7 @@ def _options(given: dict[str, Any]) -> Any:
     show_default=True,
     help="hash: keep no prompt, and no answer once the output is written.",
 )
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Ask by so many processes.")
 @click.option("--record", type=click.Path(path_type=Path), help="Keep the answers in a file that can be replayed.")
 def run(*, dry_run: bool, yes: bool, tolerate: str, **given: Any) -> None:
     """Run JOB: plan, ask, write outputs.parquet and comparison.parquet. Run it again to continue."""

@@ -20,6 +20,7 @@ from pipeline.steps import Done, Escalate, GiveUp, Retry, Step, StopLane, Tries,
 
 _OUTAGE = frozenset({ErrorKind.OVERLOAD, ErrorKind.SERVER, ErrorKind.TRANSPORT, ErrorKind.TIMEOUT, ErrorKind.BAD_BODY})
 _NO_USAGE = Usage(0, 0)
+_LOOK_EVERY_S = 0.1
 _MOST_ESCALATED = 1024  # of a lane, beyond which its workers see to them; each takes some kilobytes
 
 
@@ -34,6 +35,13 @@ class Shared(NamedTuple):
     counters: Counters
     stop: StopSignal
     rng: random.Random
+
+    async def end_when_drained(self, work: anyio.CancelScope) -> None:
+        """Once the run is to stop, end it when nothing is under way, though some may wait for their turn at a limit."""
+        await self.stop.wait()
+        while self.counters.under_way or not self.ledger.is_idle:  # noqa: ASYNC110 - a hot path keeps these two
+            await anyio.sleep(_LOOK_EVERY_S)
+        work.cancel()
 
 
 class _Tried(NamedTuple):

@@ -1,7 +1,8 @@
 """What the lanes tell each other and whoever watches: counters, and the wish to stop."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import anyio
 
@@ -23,10 +24,23 @@ class Counters:
     maybe_paid: int = 0  # attempts that failed and that the provider may bill all the same
     spent_pusd: int = 0
 
+    def plus(self, other: "Counters") -> "Counters":
+        """Return the sums of two processes."""
+        return Counters(**{one.name: _sum(getattr(self, one.name), getattr(other, one.name)) for one in fields(self)})
+
+    def set_to(self, other: "Counters") -> None:
+        """Take over every count of *other*."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(other, one.name))
+
     @property
     def done(self) -> int:
         """Return the number of requests that have come to an end."""
         return sum(self.settled.values())
+
+
+def _sum(one: Any, other: Any) -> Any:
+    return {key: one[key] + other[key] for key in one} if type(one) is dict else one + other
 
 
 class StopSignal:

@@ -12,6 +12,7 @@ from pipeline.ledger.reading import (
     read_settled,
     used_since,
 )
+from pipeline.ledger.shards import merge_shards, remove_shard, settled_by, shard_lock, shard_path, shards_of
 from pipeline.ledger.store import SCHEMA_VERSION, Run, connect, finish_run, last_runs, put_at_risk, start_run
 from pipeline.ledger.upkeep import drop_answers, export, prune, stats, verify
 from pipeline.ledger.writing import Ledger, open_ledger
@@ -33,11 +34,17 @@ __all__ = [
     "finish_run",
     "hold_lock",
     "last_runs",
+    "merge_shards",
     "open_ledger",
     "pack",
     "prune",
     "put_at_risk",
     "read_settled",
+    "remove_shard",
+    "settled_by",
+    "shard_lock",
+    "shard_path",
+    "shards_of",
     "start_run",
     "stats",
     "unpack",

@@ -29,10 +29,16 @@ class Ticket(NamedTuple):
 
 
 class Pool:
-    """The requests that a provider takes at a time. Make it inside the event loop; *clock* gives seconds."""
+    """The requests that a provider takes at a time. Make it inside the event loop; *clock* gives seconds.
 
-    def __init__(self, *, concurrency: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
+    *processes* share what the provider tells of its limits; the other limits are given as those of this one.
+    """
+
+    def __init__(
+        self, *, concurrency: int = 64, processes: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.concurrency = concurrency
+        self.processes = processes
         self.clock = clock  # not the event loop's: uvloop rounds that down, and a pause would end early
         self.slots = Slots(concurrency)
 
@@ -50,6 +56,7 @@ class Gate:
 
     def __init__(self, pool: Pool, quotas: Sequence[Quota] = ()) -> None:
         self._clock = pool.clock
+        self._processes = pool.processes
         self._quotas = quotas
         self._is_limited = any(quota.meters for quota in quotas)
         self._counts_days = any(quota.counts_days for quota in quotas)
@@ -163,7 +170,8 @@ class Gate:
             quota.settle(claimed, used)
 
     def _observe(self, limits: Mapping[str, str]) -> None:
-        for unit, per_min in told_rates(limits, time.time()).items():
+        for unit, told in told_rates(limits, time.time()).items():
+            per_min = told / self._processes
             meter = self._meters.get(unit)
             if meter is None:
                 self._meters[unit] = Meter(per_min, spent=True)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.limits.headers import Unit
 from pipeline.limits.rates import Meter
@@ -15,8 +15,8 @@ _DAY_S = 86_400
 class Used(NamedTuple):
     """What was used of a day's quota before this run."""
 
-    requests: int = 0
-    tokens: int = 0
+    requests: float = 0
+    tokens: float = 0
 
 
 class Quota:
@@ -31,9 +31,9 @@ class Quota:
         *,
         used: Used | None = None,
         clock: Callable[[], float] = time.time,
-        **limits: float | None,
+        **limits: Any,
     ) -> None:
-        """Take *limits* by the names of `catalogue.Quota`, such as requests_per_min and tokens_per_day."""
+        """Take *limits* by the names of `catalogue.Quota`, such as requests_per_min and tokens_per_day, or None."""
         self.turn = asyncio.Lock()
         self.resume_at = 0.0  # of the clock of the pool
         units: tuple[Unit, ...] = ("requests", "tokens", "input_tokens", "output_tokens")

@@ -3,17 +3,19 @@
 from pipeline.plan.planning import Plan, PlanOptions, check_columns, make_plan
 from pipeline.plan.rows import ROW_SCHEMA, read_rows
 from pipeline.plan.selection import Selection, select_rows
-from pipeline.plan.spool import SPOOL_SCHEMA, Group, read_requests
+from pipeline.plan.spool import SPOOL_SCHEMA, WHOLE, Group, Share, read_requests
 from pipeline.plan.summary import GroupSummary, Summary
 
 __all__ = [
     "ROW_SCHEMA",
     "SPOOL_SCHEMA",
+    "WHOLE",
     "Group",
     "GroupSummary",
     "Plan",
     "PlanOptions",
     "Selection",
+    "Share",
     "Summary",
     "check_columns",
     "make_plan",

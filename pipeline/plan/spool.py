@@ -81,9 +81,23 @@ class Spool:
         return tuple(Group(model, self._rows[model], tuple(parts)) for model, parts in sorted(self._parts.items()))
 
 
-def read_requests(group: Group) -> Iterator[Request]:
-    """Yield the requests of *group* in order, reading a bounded number ahead."""
+class Share(NamedTuple):
+    """The part of one process among several: every *of*-th request, from *number* (0 for the first) on."""
+
+    number: int = 0
+    of: int = 1
+
+
+WHOLE = Share()
+
+
+def read_requests(group: Group, share: Share = WHOLE) -> Iterator[Request]:
+    """Yield the requests of *group* that fall to *share*, in order, reading a bounded number ahead."""
     for part in group.parts:
         with pq.ParquetFile(part, page_checksum_verification=True, pre_buffer=False, buffer_size=1 << 20) as file:
-            for batch in file.iter_batches(batch_size=_READ_ROWS):
-                yield from map(Request._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+            for batch in file.iter_batches(batch_size=_READ_ROWS * share.of):
+                columns = batch.columns
+                if share.of > 1:
+                    its_own = pa.array(range(share.number, len(batch), share.of), pa.int64())
+                    columns = [column.take(its_own) for column in columns]
+                yield from map(Request._make, zip(*(column.to_pylist() for column in columns), strict=True))

@@ -35,8 +35,12 @@ from pipeline.ledger import (
     find_done,
     finish_run,
     hold_lock,
+    merge_shards,
     open_ledger,
     put_at_risk,
+    remove_shard,
+    settled_by,
+    shards_of,
     start_run,
     used_since,
 )
@@ -47,7 +51,8 @@ from pipeline.records import PICO_USD, Status
 from pipeline.run.fit import check_fit
 from pipeline.run.options import ExitCode, Report, RunOptions, load
 from pipeline.run.outcomes import recorded_outcomes, write_recordings
-from pipeline.run.routes import open_routes, preflight
+from pipeline.run.routes import RECORDED, Setting, open_routes, preflight
+from pipeline.run.workers import Task, ask_by_workers
 from pipeline.spec import Job
 from pipeline.write import Answers, Written, write_outputs
 
@@ -106,7 +111,8 @@ def run_job(options: RunOptions) -> Report:
         stop, counters = StopSignal(), Counters()
 
         async def pass_() -> tuple[Dispatched, IdMap]:
-            return await _dispatch(night, plan, credentials, (connection, run), (stop, counters))
+            spread = _dispatch if options.workers == 1 else _dispatch_by_workers
+            return await spread(night, plan, credentials, (connection, run), (stop, counters))
 
         dispatched, records = (Dispatched({}, None), night.done.records) if not asked else anyio.run(
             pass_, backend_options={"use_uvloop": True}
@@ -143,12 +149,15 @@ def _open_night(options: RunOptions, *, create: bool) -> Iterator[tuple[_Night, 
             return
         if options.overwrite:
             path.unlink(missing_ok=True)
+            for shard in shards_of(path):
+                remove_shard(shard)
         elif (folder / "outputs.parquet").exists() and not (path.exists() and path.stat().st_size):
             raise JobError(
                 f"{path}: is gone, but outputs.parquet is there: without its ledger every row would be paid for again; "
                 "bring it back, or say --overwrite"
             )
         with closing(connect(path, job.name)) as connection:
+            merge_shards(connection, path)
             kept = _kept_answers(folder, job.output.prefix) if options.ledger_text == "hash" else {}
             ids = frozenset(map(bytes.fromhex, kept))
             done = find_done(connection, path, again=_asked_again(options), kept=ids)
@@ -209,9 +218,8 @@ async def _dispatch(
     stop, counters = told
     cap = night.job.budget.max_usd
     async with AsyncExitStack() as stack:
-        routes = await open_routes(
-            stack, night.catalogue, credentials, plan.parameters, night.state, lambda: _used_today(ledger_of[0], night)
-        )
+        setting = Setting(night.state, used_today=lambda: _used_today(connection, night))
+        routes = await open_routes(stack, night.catalogue, credentials, plan.parameters, setting)
         services = {route.service.name: route.service for route in routes.values() if route.service.is_remote}
         places = sum(service.pool.concurrency for service in services.values())
         put_at_risk(connection, run, min(places, sum(group.requests for group in plan.groups)))
@@ -228,13 +236,54 @@ async def _dispatch(
             )
             group.start_soon(_heed_signals, group.cancel_scope, stop, night.options.grace_s)
             group.start_soon(_watch, night.options, counters, sum(group.requests for group in plan.groups))
-            group.start_soon(_end_when_drained, group.cancel_scope, shared)
+            group.start_soon(shared.end_when_drained, group.cancel_scope)
             dispatched = Dispatched({}, None)
             dispatched = await dispatch(plan.groups, shared)
             group.cancel_scope.cancel()
     if stop.reason is not None:
         dispatched = dispatched._replace(stopped=stop.reason)
     return dispatched, ledger.settled(night.done.records)
+
+
+async def _dispatch_by_workers(
+    night: _Night,
+    plan: Plan,
+    credentials: Any,
+    ledger_of: tuple[sqlite3.Connection, Run],
+    told: tuple[StopSignal, Counters],
+) -> tuple[Dispatched, IdMap]:
+    """Ask what is planned by several processes, whose ledgers become one in the end."""
+    connection, run = ledger_of
+    stop, counters = told
+    cap = night.job.budget.max_usd
+    requests = sum(group.requests for group in plan.groups)
+    places = sum(entry.provider.concurrency for entry in credentials.values() if entry.provider.adapter != RECORDED)
+    whole = Task(
+        job=night.job.name,
+        catalogue=night.catalogue,
+        credentials=credentials,
+        parameters=plan.parameters,
+        groups=plan.groups,
+        carried=night.done.carried,
+        cap_pusd=None if cap is None else int(cap / PICO_USD),
+        ledger=night.ledger_path,
+        run=run,
+        grace_s=night.options.grace_s,
+        used_today=_used_today(connection, night),
+        places=places,
+    )
+    tasks = whole.divided(min(night.options.workers, requests))
+    put_at_risk(connection, run, min(sum(task.places for task in tasks), requests))
+    dispatched = Dispatched({}, None)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_heed_signals, group.cancel_scope, stop, night.options.grace_s)
+        group.start_soon(_watch, night.options, counters, requests)
+        dispatched = await ask_by_workers(tasks, stop, counters)
+        group.cancel_scope.cancel()
+    merge_shards(connection, night.ledger_path)
+    return dispatched._replace(stopped=stop.reason or dispatched.stopped), settled_by(
+        connection, night.ledger_path, run, night.done.records
+    )
 
 
 def _used_today(connection: sqlite3.Connection, night: _Night) -> dict[str, Used]:
@@ -249,14 +298,6 @@ async def _heed_signals(work: anyio.CancelScope, stop: StopSignal, grace_s: floa
                 break
             stop.set(signal.Signals(number).name)
             work.deadline = anyio.current_time() + grace_s
-    work.cancel()
-
-
-async def _end_when_drained(work: anyio.CancelScope, shared: Shared) -> None:
-    """Once the run is to stop, end it when nothing is under way, though some may wait for their turn at a limit."""
-    await shared.stop.wait()
-    while shared.counters.under_way or not shared.ledger.is_idle:  # noqa: ASYNC110 - a hot path keeps these two
-        await anyio.sleep(_WATCH_EVERY_S)
     work.cancel()
 
 

@@ -68,6 +68,7 @@ class RunOptions(NamedTuple):
     tolerate: Tolerance = Tolerance()
     grace_s: float = 20.0
     record: Path | None = None
+    workers: int = 1  # processes that ask
     ledger_text: Literal["full", "hash"] = "full"  # hash: no prompt and, once the output is written, no answer is kept
     confirm: Callable[[Summary], bool] = lambda _plan: True
     watch: Callable[[Counters, int], object] = lambda _counters, _requests: None  # called a few times a second

@@ -32,6 +32,14 @@ class Credentials(NamedTuple):
     key: str | None
 
 
+class Setting(NamedTuple):
+    """Where a process stands: its files, its fellows, and what was sent today, by model, before the run."""
+
+    log_folder: Path
+    processes: int = 1
+    used_today: Callable[[], Mapping[str, Used]] = dict  # called only where a limit a day is declared
+
+
 def preflight(catalogue: Catalogue, models: Iterable[str]) -> dict[str, Credentials]:
     """Return the providers that *models* need, with their keys.
 
@@ -59,29 +67,28 @@ async def open_routes(
     catalogue: Catalogue,
     credentials: Mapping[str, Credentials],
     parameters: Parameters,
-    log_folder: Path,
-    used_today: Callable[[], Mapping[str, Used]] = dict,
+    setting: Setting,
 ) -> dict[str, Route]:
     """Open what the providers need, to be closed with *stack*; return a route for each of their models.
 
-    *used_today* counts, by model, what was sent since 00:00 UTC; it is called only where a limit a day is declared.
+    Of several processes each has an equal share of every limit, but may always ask one at a time.
     """
-    wanted = [entry.provider.concurrency for entry in credentials.values()]
+    wanted = [max(1, entry.provider.concurrency // setting.processes) for entry in credentials.values()]
     limit = connection_limit(sum(wanted))
     if limit < sum(wanted):
         logger.warning("%d of the %d requests at a time: more files may not be open (ulimit -n)", limit, sum(wanted))
     session = await stack.enter_async_context(open_session(limit))
     routes: dict[str, Route] = {}
     for (name, (provider, key)), connections in zip(credentials.items(), fair_shares(limit, wanted), strict=True):
-        pool = Pool(concurrency=connections)
+        pool = Pool(concurrency=connections, processes=setting.processes)
         models = [model for model in catalogue.models.values() if model.provider == name]
-        quotas = _quotas(provider, models, used_today)
+        quotas = _quotas(provider, models, setting)
         policy = RetryPolicy(max_attempts=provider.max_attempts, max_retry_after_s=provider.max_retry_after_s)
         if provider.adapter == RECORDED:
             ask = _recorded(provider)
         else:
             if provider.adapter == LOCAL:
-                url = await stack.enter_async_context(open_local_server(log_folder / "local.log"))
+                url = await stack.enter_async_context(open_local_server(setting.log_folder / "local.log"))
                 endpoint = provider._replace(adapter="openai", base_url=url)
             else:
                 endpoint = provider
@@ -93,18 +100,20 @@ async def open_routes(
     return routes
 
 
-def _quotas(
-    provider: ProviderEntry, models: Sequence[Model], used_today: Callable[[], Mapping[str, Used]]
-) -> list[tuple[set[str], Quota]]:
+def _quotas(provider: ProviderEntry, models: Sequence[Model], setting: Setting) -> list[tuple[set[str], Quota]]:
     """Return the quotas of a provider with the models that share each, that of the whole provider last."""
     quotas = []
-    for name, limits in provider.quotas.items():
+    for name, whole in provider.quotas.items():
+        limits = whole.divided(setting.processes)
         names = {model.name for model in models if limits.holds_for(model.name)}
         used = Used()
         if limits.requests_per_day is not None or limits.tokens_per_day is not None:
-            parts = [one for model, one in used_today().items() if model in names]
-            used = Used(sum(one.requests for one in parts), sum(one.tokens for one in parts))
-        quotas.append((names, Quota(name, used=used, **{key: getattr(limits, key) for key in limits._fields[1:]})))
+            parts = [one for model, one in setting.used_today().items() if model in names]
+            used = Used(
+                sum(one.requests for one in parts) / setting.processes,
+                sum(one.tokens for one in parts) / setting.processes,
+            )
+        quotas.append((names, Quota(name, used=used, **limits._asdict())))
     return quotas
 
 
