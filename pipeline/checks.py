@@ -2,14 +2,16 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import jsonschema_rs
 import msgspec
 
 from pipeline.records import Answer, Finish, Parameters, Task
 
+_LONGEST_REASON = 200
 _AROUND_LABEL = " \t\r\n\"'`*.“”‘’«»「」"
 _DECLINES = re.compile(
     r"\W*(?:(?:i['’]m|i am) (?:really |very )?sorry,? (?:but )?)?"
@@ -108,8 +110,40 @@ def _json_weakness(text: str, schema: str) -> Weakness | None:
         value = msgspec.json.decode(text)
     except (ValueError, RecursionError) as error:
         return Weakness("json", f"not JSON: {error}", worthless=True)
-    problem = next(_mismatches(value, "answer", schema=_schema(schema)), None)
+    problem = _mismatch(value, schema)
     return None if problem is None else Weakness("schema", problem, worthless=True)
+
+
+def _mismatch(value: Any, schema: str) -> str | None:
+    """Return where and how *value* fails *schema* first, None where it holds."""
+    try:
+        error = next(iter(_validator(schema).iter_errors(value)), None)
+    except ValueError as error_of_value:  # nested too deeply
+        return f"can't be checked: {error_of_value}"
+    if error is None:
+        return None
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
+    return _cut(f"answer{''.join(steps)}: {error.message}", _LONGEST_REASON)
+
+
+@lru_cache(maxsize=64)
+def _validator(schema: str) -> jsonschema_rs.Validator:
+    # No reference is fetched, and a pattern is matched in linear time, whatever text a model sends.
+    return jsonschema_rs.validator_for(
+        msgspec.json.decode(schema), offline=True, pattern_options=jsonschema_rs.RegexOptions()
+    )
+
+
+def check_schema(schema: dict[str, Any]) -> None:
+    """Refuse a JSON Schema that answers can't be checked against.
+
+    Raises:
+        ValueError: saying why.
+    """
+    try:
+        _validator(msgspec.json.encode(schema).decode())
+    except ValueError as error:
+        raise ValueError(f"is no JSON Schema: {_cut(str(error).partition(chr(10))[0], _LONGEST_REASON)}") from None
 
 
 def _text_weakness(text: str, task: str) -> Weakness | None:
@@ -126,64 +160,8 @@ def _text_weakness(text: str, task: str) -> Weakness | None:
 
 
 def _excerpt(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+    return repr(_cut(text, 40))
 
 
-class _Schema(msgspec.Struct, rename={"extra": "additionalProperties", "types": "type"}):
-    """The part of JSON Schema that is checked: types, enum, required, properties, additionalProperties, items."""
-
-    types: str | list[str] = []
-    enum: list[Any] | None = None
-    required: list[str] = []
-    properties: dict[str, "_Schema | bool"] = {}
-    items: "_Schema | bool" = True
-    extra: "_Schema | bool" = True
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-    "null": (type(None),),
-}
-
-
-@lru_cache(maxsize=64)
-def _schema(text: str) -> _Schema | bool:
-    """Parse a schema. One that this subset can't read checks nothing beyond valid JSON."""
-    try:
-        return msgspec.json.decode(text, type=_Schema | bool)
-    except msgspec.DecodeError:
-        return True
-
-
-def _mismatches(value: Any, path: str, *, schema: _Schema | bool) -> Iterator[str]:
-    """Yield where *value* does not match *schema*, as sentences that begin with *path*."""
-    if isinstance(schema, bool):
-        if not schema:
-            yield f"{path} is not allowed"
-        return
-    names = [schema.types] if isinstance(schema.types, str) else schema.types
-    if names and not any(_is_a(value, name) for name in names):
-        yield f"{path} is not {' or '.join(names)}"
-    if schema.enum is not None and not any(type(one) is type(value) and one == value for one in schema.enum):
-        yield f"{path} is not in its enum"
-    if isinstance(value, list):
-        for place, item in enumerate(value):
-            yield from _mismatches(item, f"{path}[{place}]", schema=schema.items)
-    if isinstance(value, dict):
-        yield from (f"{path}.{key} is missing" for key in schema.required if key not in value)
-        for key, item in value.items():
-            yield from _mismatches(item, f"{path}.{key}", schema=schema.properties.get(key, schema.extra))
-
-
-def _is_a(value: Any, name: str) -> bool:
-    """Tell whether *value* has the JSON type *name*; 2.0 is an integer and true is no number."""
-    if isinstance(value, bool):
-        return name == "boolean"
-    if name == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, _TYPES.get(name, ()))
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

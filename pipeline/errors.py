@@ -1,5 +1,6 @@
 """The two errors raised on purpose: `JobError` asks a person to act, `CallError` asks the dispatcher to."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -28,14 +29,15 @@ class ErrorKind(StrEnum):
     BAD_BODY = "bad_body"  # 200 with something unreadable: retry, then fail the row
     BAD_REQUEST = "bad_request"  # the request is wrong: fail the row
     BLOCKED = "blocked"  # content policy: blocked row, no retry on the same model
-    CONFIG = "config"  # redirect, wrong URL, no recording file: stop the lane, a person must act
+    CONFIG = "config"  # redirect, wrong URL, model or parameter, no recording: stop the lane, a person must act
 
 
 class CallError(Exception):
     """Raised by a provider when a call gave no answer.
 
     *code* is the provider's own code, *message* a short text without keys, *retry_after_s* what the provider asked for,
-    *status* the HTTP status (0 when there was none), *maybe_paid* whether the provider may bill this attempt.
+    *status* the HTTP status (0 when there was none), *maybe_paid* whether the provider may bill this attempt. `limits`
+    are the headers of the response that tell of rate limits.
     """
 
     def __init__(
@@ -55,3 +57,4 @@ class CallError(Exception):
         self.status = status
         self.retry_after_s = retry_after_s
         self.maybe_paid = maybe_paid
+        self.limits: Mapping[str, str] = {}

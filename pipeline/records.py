@@ -119,7 +119,7 @@ class Parameters(NamedTuple):
 
     max_output_tokens: int
     temperature: float | None = None
-    schema: str | None = None  # canonical JSON text of a JSON Schema
+    schema: str | None = None  # JSON text of a JSON Schema; models write the properties in its order
     choices: tuple[str, ...] = ()  # the only answers allowed
 
 

@@ -15,7 +15,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline.errors import JobError
-from pipeline.spec import Prompt
+from pipeline.spec import Example, Prompt
 
 RENDERED: dict[str, type[pl.DataType]] = dict.fromkeys(("user", "system", "image", "messages", "problem"), pl.String)
 _MAX_REPEAT = 1_000_000  # the sandbox itself would let 'a' * 10**10 take the machine's memory
@@ -87,6 +87,8 @@ class Renderer:
         if prompt.image is not None:
             out["image"], problem = _images(rows[prompt.image])
             problems.append(problem)
+        if prompt.examples:
+            out["messages"] = _dialogues(prompt.examples, out["system"], out["user"]).alias("messages")
         frame = pl.DataFrame(list(out.values()))
         empty = (pl.col("user").fill_null("").str.strip_chars() == "") & pl.col("image").is_null()
         found = [pl.lit(problem) for problem in problems]
@@ -168,6 +170,21 @@ def _render_row(template: jinja2.Template, row: Mapping[str, Any]) -> tuple[str 
 
 def _as_text(column: pl.Series) -> pl.Series:
     return column if column.dtype == pl.String else column.cast(pl.String)
+
+
+def _dialogues(examples: Sequence[Example], systems: pl.Series, users: pl.Series) -> pl.Series:
+    """Return messages as JSON: system text, examples as turns, and the row's own text; null where there is none."""
+    shown = [
+        {"role": role, "content": text}
+        for example in examples
+        for role, text in (("user", example.user), ("assistant", example.assistant))
+    ]
+    texts: list[str | None] = []
+    for system, user in zip(systems.to_list(), users.to_list(), strict=True):
+        first = [{"role": "system", "content": system}] if system else []
+        turns = [*first, *shown, {"role": "user", "content": user}]
+        texts.append(None if user is None else msgspec.json.encode(turns).decode())
+    return pl.Series(texts, dtype=pl.String)
 
 
 def _messages(column: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.checks import check_schema
 from pipeline.errors import JobError
 from pipeline.records import Difficulty, Task, Tier
 
@@ -73,6 +74,13 @@ class Input(_Section):
     max_row_bytes: int = Field(64 << 20, gt=0, description="a longer row is a bad row")
 
 
+class Example(_Section):
+    """`examples = [{ user = "...", assistant = "..." }]`: a question with its answer, as they are, not as templates."""
+
+    user: str = Field(min_length=1)
+    assistant: str = Field(min_length=1)
+
+
 class Prompt(_Section):
     """`[prompt]`: how a row becomes a request."""
 
@@ -80,6 +88,7 @@ class Prompt(_Section):
     messages: str | None = Field(None, description="a column that holds a list of {role, content}")
     system: str | None = Field(None, description="Jinja2 template of the system message; columns are variables")
     user: str | None = Field(None, description="Jinja2 template of the user message")
+    examples: list[Example] = Field(default_factory=list, description="turns before each row's own")
     image: str | None = Field(None, description="column with an image URL or path: makes the row a vision row")
     max_output_tokens: int = Field(1024, gt=0)
     temperature: float | None = Field(0.0, ge=0, le=2)
@@ -89,8 +98,8 @@ class Prompt(_Section):
         given = [name for name in ("column", "messages", "user") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of column, messages or user; given: {', '.join(given) or 'none'}")
-        if self.messages is not None and self.system is not None:
-            raise ValueError("system goes with column or user; a messages column brings its own system message")
+        if self.messages is not None and (self.system is not None or self.examples):
+            raise ValueError("system and examples go with column or user; a messages column brings its own")
         return self
 
 
@@ -200,6 +209,27 @@ class Output(_Section):
     prefix: str = Field("llm_", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     choices: list[str] = Field(default_factory=list, description="the only answers allowed")
     answer_schema: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema of the answer")
+    repair: bool = Field(default=True, description="ask once more when an answer has the wrong form")
+
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, choices: list[str]) -> list[str]:
+        if len(set(choices)) < len(choices) or not all(map(str.strip, choices)):
+            raise ValueError("must be distinct and not blank")
+        return choices
+
+    @field_validator("answer_schema")
+    @classmethod
+    def _is_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is not None:
+            check_schema(schema)
+        return schema
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if self.choices and self.answer_schema is not None:
+            raise ValueError("give choices or schema, not both; a schema may have an enum")
+        return self
 
 
 class Compare(_Section):

@@ -18,6 +18,7 @@ class RetryPolicy(NamedTuple):
     # Meeting a limit is not the row's fault, so it gets a count of its own, which only stops what would go on for ever,
     # such as one prompt that is larger than the tokens allowed in a minute.
     max_rate_limits: int = 50
+    max_repairs: int = 1  # of answers of a wrong form
 
 
 class Tries(NamedTuple):
@@ -26,12 +27,13 @@ class Tries(NamedTuple):
     attempts: int = 0
     rate_limits: int = 0
     empties: int = 0
+    repairs: int = 0
 
     def after(self, result: Answer | CallError) -> "Tries":
         """Return the tries with *result* counted."""
         limited = isinstance(result, CallError) and result.kind is ErrorKind.RATE
         empty = isinstance(result, Answer) and result.finish is Finish.EMPTY
-        return Tries(self.attempts + 1, self.rate_limits + limited, self.empties + empty)
+        return Tries(self.attempts + 1, self.rate_limits + limited, self.empties + empty, self.repairs)
 
     @property
     def faults(self) -> int:
@@ -63,6 +65,13 @@ class Retry(NamedTuple):
     pool_wide: bool
 
 
+class Repair(NamedTuple):
+    """Show the same model its answer and what is wrong with its form, before anyone else is asked."""
+
+    answer: Answer
+    reason: str
+
+
 class Escalate(NamedTuple):
     """Ask the next stronger model; where that gives no answer, *otherwise* stands."""
 
@@ -77,7 +86,7 @@ class StopLane(NamedTuple):
     reason: str
 
 
-Step = Done | GiveUp | Retry | Escalate | StopLane
+Step = Done | GiveUp | Retry | Repair | Escalate | StopLane
 
 
 def next_step(
@@ -91,10 +100,14 @@ def next_step(
 ) -> Step:
     """Decide what follows *result*, which *tries* has counted; *weakness* is what `checks` found in an answer.
 
-    Whatever falls short of a sound answer escalates where it can, save a wrong request. Where it can't, a doubtful
-    answer is Done all the same, and a worthless one failed.
+    A whole answer of a wrong form is repaired first. Whatever falls short of a sound answer escalates where it can,
+    save a wrong request. Where it can't, a doubtful answer is Done all the same, and a worthless one failed.
     """
     if isinstance(result, Answer):
+        broken = result.finish is Finish.OK and weakness is not None and weakness.worthless
+        if broken and tries.repairs < policy.max_repairs:
+            assert weakness is not None
+            return Repair(result, weakness.reason)
         step = _after_answer(result, tries, policy, weakness, rng)
     else:
         step = _after_error(result, tries, policy, rng)

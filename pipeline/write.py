@@ -1,5 +1,6 @@
 """The write pass: the input once more, in order, each row once, with what became of it beside it."""
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.catalogue import cost_pusd
+from pipeline.columns import AnswerColumn, answer_columns, read_columns
 from pipeline.errors import JobError
 from pipeline.files import whole_file
 from pipeline.identity import IdMap, as_ids
@@ -77,13 +79,23 @@ class Written(NamedTuple):
 
 
 def answer_schema(prefix: str) -> list[pa.Field]:
-    """Return the columns that the output adds to the input."""
+    """Return the columns that every output adds to its input."""
     return [field.with_name(prefix + field.name) for field in ANSWER_FIELDS]
 
 
-def check_prefix(source: Source, prefix: str) -> None:
-    """Refuse an input that already has one of the answer columns."""
-    taken = [field.name for field in answer_schema(prefix) if field.name in source.schema.names]
+def typed_columns(prefix: str, schema: Mapping[str, Any] | None) -> list[AnswerColumn]:
+    """Return the columns that the output also has where answers have a JSON Schema."""
+    return answer_columns(schema, prefix, [field.name for field in answer_schema(prefix)])
+
+
+def check_prefix(source: Source, prefix: str, schema: Mapping[str, Any] | None) -> None:
+    """Refuse an input that already has one of the answer columns, and two properties for one column."""
+    typed = [column.field.name for column in typed_columns(prefix, schema)]
+    twice = sorted({name for name in typed if typed.count(name) > 1})
+    if twice:
+        raise JobError(f"output.schema: two properties would be column {', '.join(twice)}; rename one")
+    added = [field.name for field in answer_schema(prefix)] + typed
+    taken = [name for name in added if name in source.schema.names]
     if taken:
         raise JobError(f"output.prefix: the input already has {', '.join(taken)}; choose another prefix")
 
@@ -103,9 +115,10 @@ def write_outputs(
         JobError: when the ledger or the plan can't be read.
         OSError: when the disk does not take the files; older ones stay as they were.
     """
-    schema = pa.schema(
-        [*source.schema, *answer_schema(prefix)], metadata={**(source.schema.metadata or {}), **provenance}
-    )
+    form = plan.parameters.schema
+    typed = typed_columns(prefix, None if form is None else json.loads(form))
+    fields = [*source.schema, *answer_schema(prefix), *(column.field for column in typed)]
+    schema = pa.schema(fields, metadata={**(source.schema.metadata or {}), **provenance})
     statuses = dict.fromkeys(Status, 0)
     rows = 0
     with (
@@ -119,7 +132,8 @@ def write_outputs(
         mapped = _Slices(read_rows(plan.rows_path))
         for batch in select_rows(source, None, plan.selection):
             part = _Part(mapped.take(batch.table.num_rows), answers, plan.prices)
-            table = pa.table([*batch.table.columns, *part.columns()], schema=schema)
+            answered = read_columns(typed, part.good_answers())
+            table = pa.table([*batch.table.columns, *part.columns(), *answered], schema=schema)
             output.write_table(table)
             quarantine.write_table(part.quarantine(rows))
             for status in part.statuses:
@@ -173,6 +187,11 @@ class _Part:
         for place, attempt in zip(asked, found, strict=True):
             attempts[place] = attempt and answers.complete(attempt)
         return attempts
+
+    def good_answers(self) -> Iterator[str | None]:
+        """Yield the answer of each row that came out ok, None for the others."""
+        for status, attempt in zip(self.statuses, self.attempts, strict=True):
+            yield attempt.answer if attempt and status is Status.OK else None
 
     def columns(self) -> list[pa.Array | pa.ChunkedArray]:
         """Return the arrays of `ANSWER_FIELDS`."""

@@ -1,13 +1,19 @@
 """The breaker and the budget: decisions without waiting."""
 
+from decimal import Decimal
+
 import anyio
 import anyio.lowlevel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lanes import Breaker, Budget
+from pipeline.lanes import Breaker, Budget, Reply, Route, Service
 from pipeline.lanes.breaker import BreakerPolicy
+from pipeline.limits import Pool
+from pipeline.records import Model, Parameters, Price, Request, Usage
+from pipeline.steps import RetryPolicy
+from tests.builders import a_request
 
 A_ROW = b"0" * 16
 
@@ -116,3 +122,25 @@ async def test_a_reservation_waits_for_cheaper_answers() -> None:
             await anyio.wait_all_tasks_blocked()
             budget.settle(80, 10)
     assert not await Budget(100, spent_pusd=60).reserve(41)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("write_1h", [None, "1", "4"])
+async def test_the_worst_case_bounds_every_way_of_counting(write_1h: str | None) -> None:
+    """However a provider splits a prompt into fresh, cached and cache-writing tokens, it costs no more than reserved."""
+    price = Price(Decimal(2), Decimal(8), Decimal("0.2"), Decimal("2.5"), write_1h and Decimal(write_1h))
+    parameters = Parameters(10, schema='{"type": "object"}')
+    service = Service("p", Pool(), no_one, RetryPolicy())
+    route = Route(Model("m", "p", 1000, (price,)), service, lambda _: price, parameters, Breaker())
+    request = a_request(user="é" * 50, system="s", input_tokens=20)
+    tokens = 2 * 50 + 1 + len(parameters.schema or "")
+
+    worst = route.worst_cost(request, 0.0)
+
+    for usage in (Usage(tokens, 10), Usage(0, 10, tokens), Usage(0, 10, 0, tokens), Usage(0, 10, 0, 0, tokens)):
+        assert route.cost(usage, 0.0) <= worst
+
+
+async def no_one(request: Request, model: Model) -> Reply:
+    """Answer nothing: the route is only asked for its prices."""
+    raise AssertionError(request, model)

@@ -1,10 +1,13 @@
 """Weak answers: labels, JSON, and words of doubt."""
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.checks import Weakness, find_label, tidy, weakness
+from pipeline.checks import Weakness, check_schema, find_label, tidy, weakness
 from pipeline.records import Answer, Finish, Parameters, Task
 
 FREE = Parameters(max_output_tokens=64)
@@ -147,7 +150,7 @@ def test_the_reason_says_where_the_schema_does_not_hold() -> None:
     weak = found('{"label": "a", "score": 1, "tags": ["x", 7]}', SCHEMA)
 
     assert weak is not None
-    assert weak.reason == "answer.tags[1] is not string"
+    assert weak.reason == 'answer.tags[1]: 7 is not of type "string"'
 
 
 @pytest.mark.parametrize("fenced", [f"```json\n{GOOD}\n```", f"```\n{GOOD}```", f"  ```JSON\n\n{GOOD}\n\n```\n"])
@@ -165,13 +168,49 @@ def test_anything_else_round_json_stays_and_fails(text: str) -> None:
     assert code_of(text, SCHEMA) == "json"
 
 
-@pytest.mark.parametrize("schema", ['{"type": 7}', '{"required": "label"}', "true", '{"type": "thing"}'])
-def test_a_schema_beyond_what_is_checked_stops_nothing_by_itself(schema: str) -> None:
-    """A schema this check can't read is left to the provider, except that the answer must be JSON."""
-    parameters = FREE._replace(schema=schema)
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"minimum": 3}, "3", "2"),
+        ({"type": "string", "pattern": "^(a+)+$"}, '"aaa"', '"' + "a" * 5000 + 'b"'),
+        ({"$ref": "#/$defs/one", "$defs": {"one": {"const": 1}}}, "1", "2"),
+        ({"anyOf": [{"type": "null"}, {"minItems": 2, "type": "array"}]}, "[1, 2]", "[1]"),
+        ({"if": {"required": ["a"]}, "then": {"required": ["b"]}}, "{}", '{"a": 1}'),
+        ({"uniqueItems": True}, "[1]", "[1, 1]"),
+    ],
+)
+def test_all_of_json_schema_is_checked(schema: dict[str, Any], good: str, bad: str) -> None:
+    """What the standard knows holds here, in a time that no answer can stretch."""
+    parameters = FREE._replace(schema=json.dumps(schema))
 
-    assert code_of("no json", parameters) == "json"
-    assert code_of(GOOD, parameters) == ("schema" if "thing" in schema else None)
+    assert code_of(good, parameters) is None
+    assert code_of(bad, parameters) == "schema"
+
+
+def test_a_reason_quotes_a_wrong_value_in_part() -> None:
+    """A runaway value does not fill the reason."""
+    weak = found('{"label": "a", "score": "' + "x" * 5000 + '"}', SCHEMA)
+
+    assert weak is not None
+    assert len(weak.reason) == 201
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": 7},
+        {"required": "label"},
+        {"type": "thing"},
+        {"pattern": "("},
+        {"$ref": "https://example.org/a.json"},
+        {"$ref": "file:///etc/hostname"},
+        {"$ref": "#/$defs/none"},
+    ],
+)
+def test_a_schema_that_is_none_is_refused(schema: dict[str, Any]) -> None:
+    """A schema that means nothing, or that would have to be fetched, is told before anything is asked."""
+    with pytest.raises(ValueError, match="is no JSON Schema: "):
+        check_schema(schema)
 
 
 @given(text=st.text(max_size=60) | st.from_regex(r'\{"(label|score)": ("a"|1|null)\}', fullmatch=True))

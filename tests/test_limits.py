@@ -100,6 +100,7 @@ async def ask_all(base_url: str, quota: Quota, *, rows: int, workers: int = 32) 
             if error.kind is not ErrorKind.RATE:
                 raise
             gate.refused(ticket)
+            gate.observe(error.limits)
             return error.retry_after_s
         finally:
             gate.leave()

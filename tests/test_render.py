@@ -1,5 +1,6 @@
 """Rows to messages: what is substituted, what is refused, what can't break out."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -121,3 +122,26 @@ def test_rendering_is_total(values: list[str | None]) -> None:
     out = rendered(pl.DataFrame({"p": values}, schema={"p": pl.String}), column="p")
     assert out.columns == list(RENDERED)
     assert [user is None or not user.strip() for user in out["user"]] == [p is not None for p in out["problem"]]
+
+
+def test_examples_are_turns_between_the_system_text_and_the_row() -> None:
+    """Each row becomes one dialogue; an example is no template, and a row without a text has no dialogue."""
+    examples = [{"user": "{{ n }}", "assistant": "A"}]
+
+    out = rendered(user="{{ text }}", system="{{ lang or '' }}", examples=examples)
+
+    shot = [{"role": "user", "content": "{{ n }}"}, {"role": "assistant", "content": "A"}]
+    dialogues = [None if text is None else json.loads(text) for text in out["messages"].to_list()]
+    assert dialogues == [
+        [{"role": "system", "content": "de"}, *shot, {"role": "user", "content": "one"}],
+        None,
+        [*shot, {"role": "user", "content": "{{ 7*7 }}"}],
+    ]
+    assert out["user"].to_list() == ["one", None, "{{ 7*7 }}"]
+    assert out["problem"].to_list() == [None, "empty_input: text is null", None]
+
+
+def test_ready_messages_bring_their_own_examples() -> None:
+    """`examples` beside a messages column is a mistake of the job."""
+    with pytest.raises(ValueError, match="system and examples go with column or user"):
+        rendered(messages="text", examples=[{"user": "a", "assistant": "b"}])

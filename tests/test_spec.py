@@ -1,12 +1,14 @@
 """The job file: what is taken, and what a mistake is told."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import JobError
-from pipeline.spec import job_schema, load_job, load_models
+from pipeline.plan.planning import parameters_of
+from pipeline.spec import Job, job_schema, load_job, load_models, validate
 from tests.builders import a_job_file
 
 FIVE_MISTAKES = """
@@ -124,3 +126,35 @@ def test_a_baseline_has_one_of_three_forms(tmp_path: Path, text: str) -> None:
         load_job(a_job_file(tmp_path, route=f"baseline = {text}"))
     (problem,) = caught.value.problems
     assert 'route.baseline: a model, { column = "..." }, or a table of task = model' in problem
+
+
+def test_a_schema_keeps_its_order_and_takes_what_toml_has() -> None:
+    """Models write properties in the order of the schema, so it is sent as written; a date in it is its text."""
+    text = """name = "t"
+    input.path = "x"
+    prompt.column = "p"
+    output.path = "o"
+    output.schema.properties.why.type = "string"
+    output.schema.properties.day.const = 2026-11-25"""
+
+    job = validate(Job, tomllib.loads(text), where="t")
+
+    assert parameters_of(job).schema == '{"properties":{"why":{"type":"string"},"day":{"const":"2026-11-25"}}}'
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ({"schema": {"type": "objekt"}}, r"output\.schema: is no JSON Schema: "),
+        ({"schema": {"$ref": "https://example.org/x"}}, r"output\.schema: is no JSON Schema: "),
+        ({"choices": ["a"], "schema": {}}, "give choices or schema, not both"),
+        ({"choices": ["a", "a"]}, r"output\.choices: must be distinct and not blank"),
+        ({"choices": ["a", " "]}, r"output\.choices: must be distinct and not blank"),
+    ],
+)
+def test_a_form_of_answers_that_can_not_be_is_refused(output: dict[str, object], said: str) -> None:
+    """A mistake in the form of the answers is told before anything is asked."""
+    job = {"name": "t", "input": {"path": "x"}, "prompt": {"column": "p"}, "output": {"path": "o"} | output}
+
+    with pytest.raises(JobError, match=said):
+        validate(Job, job, where="t")

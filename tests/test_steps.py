@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pipeline.checks import Weakness
 from pipeline.errors import CallError, ErrorKind
 from pipeline.records import Answer, Finish, Status
-from pipeline.steps import Done, Escalate, GiveUp, Retry, RetryPolicy, Step, StopLane, Tries, next_step
+from pipeline.steps import Done, Escalate, GiveUp, Repair, Retry, RetryPolicy, Step, StopLane, Tries, next_step
 
-POLICY = RetryPolicy(max_attempts=3, base_s=0.5, cap_s=8.0, max_retry_after_s=120.0, max_rate_limits=10)
+POLICY = RetryPolicy(max_attempts=3, base_s=0.5, cap_s=8.0, max_retry_after_s=120.0, max_rate_limits=10, max_repairs=0)
 STOPS = (ErrorKind.AUTH, ErrorKind.QUOTA, ErrorKind.CONFIG)
 REPEATS = (ErrorKind.OVERLOAD, ErrorKind.SERVER, ErrorKind.TRANSPORT, ErrorKind.TIMEOUT, ErrorKind.BAD_BODY)
 DOUBT = Weakness("uncertain", "the answer says 'possibly'", worthless=False)
@@ -197,6 +197,21 @@ def test_a_doubtful_answer_escalates_and_counts_where_it_cannot() -> None:
 
     assert step_after(answer, weakness=DOUBT) == last
     assert ended(step_after(answer, weakness=DOUBT, can_escalate=True)) == last
+
+
+def test_a_worthless_answer_is_repaired_before_anything_else() -> None:
+    """A wrong label is shown to the model once; after that it escalates or fails, and a doubtful answer is no such."""
+    answer, policy = Answer("x"), POLICY._replace(max_repairs=1)
+    tries = Tries().after(answer)
+
+    assert step_after(answer, tries, weakness=WRONG, policy=policy, can_escalate=True) == Repair(answer, WRONG.reason)
+    repaired = tries._replace(repairs=1).after(answer)
+    assert repaired.repairs == 1
+    assert isinstance(step_after(answer, repaired, weakness=WRONG, policy=policy), GiveUp)
+    assert isinstance(step_after(answer, repaired, weakness=WRONG, policy=policy, can_escalate=True), Escalate)
+    assert isinstance(step_after(answer, tries, weakness=DOUBT, policy=policy), Done)
+    cut = Answer("x", Finish.TRUNCATED)
+    assert isinstance(step_after(cut, Tries().after(cut), weakness=WRONG, policy=policy), Done)
 
 
 def test_a_worthless_answer_escalates_and_fails_where_it_cannot() -> None:

@@ -12,13 +12,18 @@ from pipeline.checks import tidy, weakness
 from pipeline.errors import CallError, ErrorKind
 from pipeline.lanes.budget import Budget
 from pipeline.lanes.route import Route, other_model
+from pipeline.lanes.tried import Tried
 from pipeline.lanes.watch import Counters, StopSignal
 from pipeline.ledger import Attempt, Entry, Ledger
 from pipeline.limits import Ticket
 from pipeline.records import Answer, Parameters, Request, Status, Usage
-from pipeline.steps import Done, Escalate, GiveUp, Retry, Step, StopLane, Tries, next_step
+from pipeline.repair import repair
+from pipeline.steps import Done, Escalate, GiveUp, Repair, Retry, Step, StopLane, Tries, next_step
 
 _OUTAGE = frozenset({ErrorKind.OVERLOAD, ErrorKind.SERVER, ErrorKind.TRANSPORT, ErrorKind.TIMEOUT, ErrorKind.BAD_BODY})
+# What every request would get, if the first does: it is not asked of many at a time.
+_REFUSED = frozenset({ErrorKind.AUTH, ErrorKind.QUOTA, ErrorKind.CONFIG, ErrorKind.BAD_REQUEST})
+_REFUSED_WITHIN_S = 1.0  # a key, a model and parameters are looked at before anything else is done
 _NO_USAGE = Usage(0, 0)
 _LOOK_EVERY_S = 0.1
 _MOST_ESCALATED = 1024  # of a lane, beyond which its workers see to them; each takes some kilobytes
@@ -35,6 +40,7 @@ class Shared(NamedTuple):
     counters: Counters
     stop: StopSignal
     rng: random.Random
+    repairs: bool = True  # whether an answer of a wrong form is asked for once more
 
     async def end_when_drained(self, work: anyio.CancelScope) -> None:
         """Once the run is to stop, end it when nothing is under way, though some may wait for their turn at a limit."""
@@ -42,26 +48,6 @@ class Shared(NamedTuple):
         while self.counters.under_way or not self.ledger.is_idle:  # noqa: ASYNC110 - a hot path keeps these two
             await anyio.sleep(_LOOK_EVERY_S)
         work.cancel()
-
-
-class _Tried(NamedTuple):
-    """One attempt, before anyone decided what it means."""
-
-    number: int
-    model: str
-    result: Answer | CallError
-    started_at: float
-    latency_s: float
-    usage: Usage
-    cost_pusd: int
-    other: str | None = None  # the model that answered, where it is not the one asked
-
-    @property
-    def remark(self) -> str | None:
-        """Return what is to be said of the attempt, whatever it leads to."""
-        if isinstance(self.result, CallError):
-            return f"{self.result.kind}: {self.result.message}"
-        return f"answered by another model: {self.other}" if self.other else None
 
 
 class Lane:
@@ -74,12 +60,29 @@ class Lane:
         self._escalated = 0  # requests that are on their way without a worker
 
     async def run(self, workers: int) -> None:
-        """Settle every request, or stop early when the run or the route does."""
+        """Settle every request, or stop early when the run or the route does.
+
+        The first request goes alone, so that a wrong key, model or parameter costs one and not thousands; so does the
+        next one after a refusal. The others follow once the model has answered, or failed in a way that may pass, or
+        has taken longer than a refusal takes.
+        """
         async with anyio.create_task_group() as escalated:
             with self._route.gate.steady(workers):
                 async with anyio.create_task_group() as group:
-                    for _ in range(workers):
-                        group.start_soon(self._work, escalated)
+                    group.start_soon(self._lead, escalated)
+                    for _ in range(workers - 1):
+                        group.start_soon(self._follow, escalated)
+
+    async def _lead(self, escalated: TaskGroup) -> None:
+        try:
+            await self._work(escalated)
+        finally:
+            self._route.open_up()
+
+    async def _follow(self, escalated: TaskGroup) -> None:
+        with anyio.move_on_after(_REFUSED_WITHIN_S):
+            await self._route.opened.wait()
+        await self._work(escalated)
 
     async def _work(self, escalated: TaskGroup) -> None:
         stop, route = self._shared.stop, self._route
@@ -103,10 +106,22 @@ class Lane:
 class _Case:
     """One request on its way to a final attempt."""
 
-    __slots__ = ("asked_s", "attempts", "fallback", "probing", "request", "route", "shared", "spent_pusd", "tries")
+    __slots__ = (
+        "asked",
+        "asked_s",
+        "attempts",
+        "fallback",
+        "probing",
+        "request",
+        "route",
+        "shared",
+        "spent_pusd",
+        "tries",
+    )
 
     def __init__(self, request: Request, route: Route, shared: Shared) -> None:
         self.request = request
+        self.asked = request  # what is sent: the request, or its repair
         self.route = route
         self.shared = shared
         before = shared.carried.get(request.request_id) if shared.carried else None
@@ -114,7 +129,7 @@ class _Case:
         self.tries = Tries()  # of the present route
         self.asked_s: float | None = None  # when that was first asked
         self.probing = False  # whether this attempt probes a provider that is down
-        self.fallback: tuple[_Tried, Done | GiveUp] | None = None  # what stands when an escalation comes to nothing
+        self.fallback: tuple[Tried, Done | GiveUp] | None = None  # what stands when an escalation comes to nothing
 
     async def settle(self) -> bool:
         """Ask until a step is final, or until the request escalates: True says that this is to be called again.
@@ -143,12 +158,12 @@ class _Case:
             await self._finish(*self.fallback)
         return False
 
-    def _is_outage(self, tried: _Tried) -> bool:
+    def _is_outage(self, tried: Tried) -> bool:
         """Tell whether a failure is not the row's fault, as nobody ever got an answer from its model."""
         down = isinstance(tried.result, CallError) and tried.result.kind in _OUTAGE
         return down and self.fallback is None and not self.route.breaker.has_answered
 
-    def _judge(self, tried: _Tried) -> Step:
+    def _judge(self, tried: Tried) -> Step:
         """Return what an attempt leads to."""
         result, parameters = tried.result, self.shared.parameters
         if not self.probing:  # a dead provider is not the row's fault
@@ -156,18 +171,27 @@ class _Case:
         weak = None
         if isinstance(result, Answer):
             weak = weakness(result, task=self.request.task, parameters=parameters)
+            self.route.mended += self.tries.repairs > 0 and weak is None
+        policy = self.route.service.policy
         return next_step(
             result,
             self.tries,
-            policy=self.route.service.policy,
+            policy=policy if self.shared.repairs and self.route.is_worth_repairing else policy._replace(max_repairs=0),
             weakness=weak,
             can_escalate=self._next_route() is not None,
             rng=self.shared.rng,
         )
 
-    async def _follow(self, tried: _Tried, step: Retry | StopLane) -> bool:
+    async def _follow(self, tried: Tried, step: Repair | Retry | StopLane) -> bool:
         """Write the attempt down and do what *step* says; tell whether to ask again."""
         match step:
+            case Repair():
+                await self._write(tried, step.reason)
+                self.asked = repair(self.request, step.answer.text, step.reason, self.shared.parameters)
+                self.tries = self.tries._replace(repairs=self.tries.repairs + 1)
+                self.shared.counters.repairs += 1
+                self.route.repairs += 1
+                return True
             case Retry():
                 await self._write(tried, None)
                 return await self._wait(step)
@@ -179,24 +203,24 @@ class _Case:
             case _:
                 assert_never(step)
 
-    async def _try(self) -> _Tried | None:
+    async def _try(self) -> Tried | None:
         """Send the request once; None when the run, the route or the money says no."""
         shared, route = self.shared, self.route
         gate = route.gate
-        ticket = await gate.enter(self.request.input_tokens, shared.parameters.max_output_tokens)
+        ticket = await gate.enter(self.asked.input_tokens, shared.parameters.max_output_tokens)
         try:
             if not await self._breaker_lets_go():
                 return None
             worst = 0
             if shared.budget.cap_pusd is not None:
-                worst = route.worst_cost(self.request, time.time())
+                worst = route.worst_cost(self.asked, time.time())
                 if not await shared.budget.reserve(worst):
                     shared.stop.set("cap")
                     return None
             if shared.stop.reason is not None or route.halted is not None:
                 shared.budget.settle(worst, 0)
                 return None
-            claimed = gate.claim(ticket, self.request.input_tokens, shared.parameters.max_output_tokens)
+            claimed = gate.claim(ticket, self.asked.input_tokens, shared.parameters.max_output_tokens)
             if isinstance(claimed, str):
                 shared.budget.settle(worst, 0)
                 route.halt(claimed, whole_service=False)
@@ -206,7 +230,7 @@ class _Case:
         finally:
             gate.leave()
 
-    async def _send(self, worst: int, ticket: Ticket) -> _Tried:
+    async def _send(self, worst: int, ticket: Ticket) -> Tried:
         shared, route = self.shared, self.route
         started_at, began = time.time(), time.monotonic()
         usage, cost, latency_s, other = _NO_USAGE, 0, None, None
@@ -215,11 +239,9 @@ class _Case:
             self.asked_s = began
         shared.counters.under_way += 1
         try:
-            answer, latency_s = await route.service.ask(self.request, route.model)
+            answer, latency_s = await route.service.ask(self.asked, route.model)
             result = tidy(answer, shared.parameters)
-            usage = result.usage or Usage(
-                self.request.input_tokens, len(result.text.encode("utf-8", "replace")) // 3 + 1
-            )
+            usage = result.usage or Usage(self.asked.input_tokens, len(result.text.encode("utf-8", "replace")) // 3 + 1)
             other = other_model(answer.model_echo, route.model)
             # Whoever answered is billed, where we know its price.
             cost = (shared.routes.get(other or "") or route).cost(usage, started_at)
@@ -229,6 +251,7 @@ class _Case:
             result = error.with_traceback(None)  # whose frames would keep the body
             if error.kind is ErrorKind.RATE:
                 route.gate.refused(ticket)
+            route.gate.observe(error.limits)
             self._count_failure(error)
         except anyio.get_cancelled_exc_class():
             shared.counters.cut_off += route.service.is_remote
@@ -236,13 +259,15 @@ class _Case:
         finally:
             shared.counters.under_way -= 1
             shared.budget.settle(worst, cost)
+        if not (isinstance(result, CallError) and result.kind in _REFUSED):
+            route.open_up()
         shared.counters.attempts += 1
         shared.counters.spent_pusd += cost
         shared.counters.other_models.update([other] if other else ())
         self.spent_pusd += cost
         if latency_s is None:
             latency_s = time.monotonic() - began
-        return _Tried(self.attempts, route.model.name, result, started_at, latency_s, usage, cost, other)
+        return Tried(self.attempts, route.model.name, result, started_at, latency_s, usage, cost, other)
 
     def _count_failure(self, error: CallError) -> None:
         self.shared.counters.maybe_paid += error.maybe_paid
@@ -292,59 +317,29 @@ class _Case:
         route = self.shared.routes.get(self.request.escalate_to)
         return route if route is not None and route.halted is None else None
 
-    def _escalate(self, tried: _Tried, otherwise: Done | GiveUp) -> None:
+    def _escalate(self, tried: Tried, otherwise: Done | GiveUp) -> None:
         route = self._next_route()
         assert route is not None
         self.route, self.tries, self.asked_s, self.fallback = route, Tries(), None, (tried, otherwise)
+        self.asked = self.request
         self.shared.counters.escalations += 1
 
-    async def _write(self, tried: _Tried, reason: str | None) -> None:
+    async def _write(self, tried: Tried, reason: str | None) -> None:
         """Write an attempt that settles nothing; it is on the disk before the request goes out again."""
-        await self.shared.ledger.append(self._attempt(tried, None, reason))
+        await self.shared.ledger.append(self._line(tried, None, reason))
 
-    async def _finish(self, tried: _Tried, step: Done | GiveUp, *, last: _Tried | None = None) -> None:
+    async def _finish(self, tried: Tried, step: Done | GiveUp, *, last: Tried | None = None) -> None:
         """Settle the request with what *tried* gave. When that was not the *last* attempt, both lines are written."""
         shared = self.shared
         if last is not None and last is not tried:
             await self._write(last, None)
-        line = self._attempt(tried, step.status, step.reason)
+        line = self._line(tried, step.status, step.reason)
         if self.fallback is not None and tried is self.fallback[0]:
             # It was written, and its cost counted, before the escalation.
             line = line._replace(cost_pusd=0, repeats=tried.number)
         await shared.ledger.append(line)
         shared.counters.settled[step.status] += 1
 
-    def _attempt(self, tried: _Tried, status: Status | None, reason: str | None) -> Attempt:
-        """Return the line of the ledger; a *status* makes it the final one."""
-        result, usage = tried.result, tried.usage
-        answer = result if isinstance(result, Answer) else None
-        error = result if isinstance(result, CallError) else None
-        run = self.shared.ledger.run
-        return Attempt(
-            request_id=self.request.request_id,
-            row_id=self.request.row_id,
-            night=run.night,
-            run=run.id,
-            attempt=self.attempts,
-            model=tried.model,
-            final=status is not None,
-            status=status and status.value,
-            reason=reason or tried.remark,
-            started_at=tried.started_at,
-            latency_s=tried.latency_s,
-            input_tokens=usage.total_input,
-            cached_tokens=usage.cached_input,
-            output_tokens=usage.output,
-            reasoning_tokens=usage.reasoning,
-            usage_status=answer and answer.usage_status.value,
-            cost_pusd=tried.cost_pusd,
-            total_cost_pusd=self.spent_pusd,
-            provider_request_id=answer.provider_request_id if answer else "",
-            finish=answer.raw_finish if answer else "",
-            http_status=error.status if error else 200,
-            error_kind=error.kind.value if error else "",
-            error_code=error.code if error else "",
-            model_echo=answer.model_echo if answer else "",
-            repeats=0,
-            answer=answer and answer.text,
-        )
+    def _line(self, tried: Tried, status: Status | None, reason: str | None) -> Attempt:
+        so_far = Entry(self.attempts, self.spent_pusd)
+        return tried.line(self.request, self.shared.ledger.run, so_far, status, reason)

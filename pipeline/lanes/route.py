@@ -5,14 +5,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
+import anyio
+
 from pipeline.catalogue import cost_pusd
 from pipeline.lanes.breaker import Breaker
 from pipeline.limits import Pool, Quota
-from pipeline.records import Answer, Model, Price, Request, Usage
+from pipeline.records import Answer, Model, Parameters, Price, Request, Usage
 from pipeline.steps import RetryPolicy
 
 # What follows the name of a model in the name of one of its versions: -2024-08-06, -20241022, -0613, -05-20, -latest.
 _VERSION = re.compile(r"([-@:](latest|preview|exp|\d{4}-\d\d-\d\d|\d\d-\d\d|\d{3,8}))+$")
+
+_REPAIRS_TO_TRY, _LEAST_MENDED = 20, 0.1  # a repair costs as much as the first question, or more
+_AROUND_BYTES = 256  # what a chat format and the form of the answer put round the texts
 
 
 class Reply(NamedTuple):
@@ -49,7 +54,7 @@ class Route:
         model: Model,
         service: Service,
         price_at: Callable[[float], Price],
-        max_output_tokens: int,
+        parameters: Parameters,
         breaker: Breaker,
         quotas: Sequence[Quota] = (),
     ) -> None:
@@ -58,8 +63,23 @@ class Route:
         self.gate = service.pool.gate(*quotas)
         self.breaker = breaker
         self._price_at = price_at
-        self._max_output_tokens = max_output_tokens
+        self._max_output_tokens = parameters.max_output_tokens
+        self._form_bytes = len((parameters.schema or "").encode()) + sum(
+            len(one.encode()) for one in parameters.choices
+        )
         self._halted: str | None = None
+        self.opened = anyio.Event()  # set once more than one request may be under way
+        self.repairs = 0
+        self.mended = 0  # repairs after which the form was right
+
+    def open_up(self) -> None:
+        """Let everybody ask: the model is there and takes what it is sent."""
+        self.opened.set()
+
+    @property
+    def is_worth_repairing(self) -> bool:
+        """Tell whether answers of a wrong form are asked for once more: until that has hardly ever helped."""
+        return self.repairs < _REPAIRS_TO_TRY or self.mended >= _LEAST_MENDED * self.repairs
 
     @property
     def halted(self) -> str | None:
@@ -78,10 +98,13 @@ class Route:
         return cost_pusd(usage, self._price_at(at))
 
     def worst_cost(self, request: Request, at: float) -> int:
-        """Return the most that *request* can cost: a token is at least one byte of UTF-8."""
+        """Return the most that *request* can cost: a token is a byte of UTF-8 at least, and may go into a cache."""
         texts = (request.messages or request.user, request.system or "")
-        most = max(sum(len(text.encode("utf-8", "replace")) for text in texts) + 64, request.input_tokens)
-        return self.cost(Usage(most, self._max_output_tokens), at)
+        size = sum(len(text.encode("utf-8", "replace")) for text in texts) + self._form_bytes + _AROUND_BYTES
+        most = max(size, request.input_tokens)
+        output = self._max_output_tokens
+        ways = (Usage(most, output), Usage(0, output, cache_write_5m=most), Usage(0, output, cache_write_1h=most))
+        return max(self.cost(usage, at) for usage in ways)
 
 
 def other_model(echo: str, asked: Model) -> str | None:

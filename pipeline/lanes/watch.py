@@ -18,6 +18,7 @@ class Counters:
     under_way: int = 0  # requests that are out at this moment
     retries: int = 0
     rate_limited: int = 0
+    repairs: int = 0
     escalations: int = 0
     cut_off: int = 0  # requests that were under way when the run was told to end at once
     other_models: Counter[str] = field(default_factory=Counter)  # answers of models that were not asked, by their name

@@ -97,6 +97,10 @@ class Gate:
             self._settle_day(ticket.claimed, usage)
         if ticket.booked is not None:
             self._settle(ticket.booked, usage)
+        self.observe(limits)
+
+    def observe(self, limits: Mapping[str, str]) -> None:
+        """Take note of headers that tell of limits, those of an answer or of a refusal."""
         if limits and (now := self._clock()) >= self._look_at:
             self._look_at = now + _LOOK_EVERY_S
             self._observe(limits)

@@ -1,12 +1,12 @@
 """Batch by batch: read, render, classify, route, address, spool. Memory grows by 24 bytes a distinct request."""
 
-import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -95,6 +95,8 @@ class _Planner:
         )
         check_columns("prompt, route or input", self.columns, source)
         self.parameters = parameters_of(job)
+        # However it is sent, a schema is read as input.
+        self._form_tokens = estimate_tokens(pl.Series([self.parameters.schema or ""])).item()
         self._hashers = {name: request_hasher(name, self.parameters) for name in catalogue.models}
         self.prices = {name: price_at(model, datetime.now(UTC)) for name, model in catalogue.models.items()}
         self._seen = IdMap()
@@ -131,8 +133,10 @@ class _Planner:
             )
         prompt = self._job.prompt
         texts = rendered["user"].fill_null("").to_arrow()
-        tokens = estimate_tokens(rendered["messages"] if prompt.messages else texts) + _MESSAGE_TOKENS
-        if prompt.system is not None:
+        whole = prompt.messages is not None or bool(prompt.examples)  # messages that hold all, the system text too
+        tokens = estimate_tokens(rendered["messages"] if whole else texts) + _MESSAGE_TOKENS
+        tokens += self._form_tokens
+        if prompt.system is not None and not whole:
             tokens += estimate_tokens(rendered["system"])
         if prompt.image is not None:
             tokens += has_image.cast(pl.Int64) * _IMAGE_TOKENS
@@ -250,5 +254,6 @@ def check_columns(where: str, wanted: Iterable[str], source: Source) -> None:
 
 def parameters_of(job: Job) -> Parameters:
     """Return what every request of *job* shares."""
-    schema = None if job.output.answer_schema is None else json.dumps(job.output.answer_schema, sort_keys=True)
+    # Of what TOML has and JSON has not, times become text.
+    schema = None if job.output.answer_schema is None else msgspec.json.encode(job.output.answer_schema).decode()
     return Parameters(job.prompt.max_output_tokens, job.prompt.temperature, schema, tuple(job.output.choices))

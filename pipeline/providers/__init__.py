@@ -6,7 +6,14 @@ from typing import Protocol, runtime_checkable
 from pipeline.errors import JobError
 from pipeline.records import Answer, HttpRequest, HttpResponse, Model, Parameters, Request
 
-_BUILT_IN = {"openai": "pipeline.providers.openai:OpenAIAdapter"}
+_BUILT_IN = {
+    "openai": "pipeline.providers.openai:OpenAIAdapter",
+    "openai-responses": "pipeline.providers.responses:ResponsesAdapter",
+    "azure": "pipeline.providers.azure:AzureAdapter",
+    "anthropic": "pipeline.providers.anthropic:AnthropicAdapter",
+    "anthropic-2026-10-21": "pipeline.providers.anthropic:Anthropic2026Adapter",
+    "gemini": "pipeline.providers.gemini:GeminiAdapter",
+}
 
 
 @runtime_checkable

@@ -3,11 +3,14 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from pipeline.errors import CallError, ErrorKind
 from pipeline.records import HttpResponse
 
+Body = TypeVar("Body")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -27,6 +30,22 @@ def parse(response: HttpResponse) -> Any:
         return value
     except (ValueError, RecursionError) as error:
         raise bad_body(response, "is not JSON") from error
+
+
+def read(response: HttpResponse, decoder: msgspec.json.Decoder[Body]) -> Body | None:
+    """Return the body as *decoder* has it, None where it is JSON of another form.
+
+    Raises:
+        CallError: BAD_BODY where it is not JSON.
+    """
+    try:
+        return decoder.decode(response.body)
+    except (ValueError, RecursionError):
+        value = parse(response)  # lone surrogates, NaN and huge numbers, which the decoder refuses
+    try:
+        return msgspec.convert(value, decoder.type)
+    except msgspec.ValidationError:
+        return None
 
 
 def bad_body(response: HttpResponse, problem: str) -> CallError:

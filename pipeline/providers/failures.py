@@ -30,12 +30,19 @@ _WORDS: dict[ErrorKind, str] = {
     ),
     ErrorKind.SERVER: "server_error internal_server_error api_error internal timeout_error deadline_exceeded",
     ErrorKind.BAD_REQUEST: (
-        "context_length_exceeded exceed_context_size_error string_above_max_length request_too_large not_found_error "
-        "model_not_found invalid_model unsupported_parameter unsupported_value"
+        "context_length_exceeded exceed_context_size_error string_above_max_length request_too_large invalid_image "
+        "invalid_image_format invalid_base64_image invalid_image_url image_too_large image_too_small image_parse_error "
+        "invalid_image_mode image_file_too_large unsupported_image_media_type empty_image_file image_file_not_found "
+        "failed_to_download_image"
+    ),
+    # The model and the parameters are the same for every row, so who gets these mends the job, not a row.
+    ErrorKind.CONFIG: (
+        "not_found not_found_error model_not_found invalid_model deploymentnotfound unsupported_parameter "
+        "unsupported_value"
     ),
     ErrorKind.BLOCKED: (
         "content_policy_violation content_filter responsibleaipolicyviolation invalid_prompt sensitive_words_detected "
-        "moderation_flagged"
+        "moderation_flagged bio_policy misalignment_policy_violation image_content_policy_violation"
     ),
 }
 # GLM: https://docs.z.ai/api-reference/api-code. Its windows of hours and days (1304, 1308, 1310) are quota, not rate.
@@ -45,7 +52,8 @@ _GLM_CODES: dict[ErrorKind, str] = {
     ErrorKind.RATE: "1302 1303",
     ErrorKind.OVERLOAD: "1305 1312",
     ErrorKind.SERVER: "500 1234",
-    ErrorKind.BAD_REQUEST: "1210 1211 1212 1213 1214 1215 1261",
+    ErrorKind.BAD_REQUEST: "1210 1213 1214 1215 1261",
+    ErrorKind.CONFIG: "1211 1212",
     ErrorKind.BLOCKED: "1301",
 }
 _KIND_OF_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
@@ -82,7 +90,7 @@ def call_error(response: HttpResponse) -> CallError:
     if response.headers.get("x-should-retry") == "false":
         kind = {ErrorKind.RATE: ErrorKind.QUOTA, ErrorKind.SERVER: ErrorKind.BAD_REQUEST}.get(kind, kind)
     wait_s = retry_after_s(response.headers)
-    return CallError(
+    error = CallError(
         kind,
         bodies.printable(_KEY.sub("[...]", fault.message[:1000]), most=200) or f"HTTP {response.status}",
         code=bodies.printable(fault.words[0], most=60) if fault.words else "",
@@ -91,6 +99,8 @@ def call_error(response: HttpResponse) -> CallError:
         # A gateway that answered 200 or timed out may have let the model finish.
         maybe_paid=response.status < 300 or response.status in {408, 504, 524},
     )
+    error.limits = bodies.limit_headers(response.headers)
+    return error
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -213,6 +223,9 @@ def _kind_by_status(status: int) -> ErrorKind:
         401: ErrorKind.AUTH,
         402: ErrorKind.QUOTA,
         403: ErrorKind.AUTH,
+        404: ErrorKind.CONFIG,
+        405: ErrorKind.CONFIG,
+        410: ErrorKind.CONFIG,
         408: ErrorKind.TIMEOUT,
         409: ErrorKind.TIMEOUT,
         429: ErrorKind.RATE,

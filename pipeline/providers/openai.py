@@ -1,12 +1,15 @@
 """OpenAI chat completions: OpenAI, DeepSeek, GLM, Mistral, AIWave, OpenRouter, vLLM, Ollama and llama.cpp speak it."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import msgspec
 
-from pipeline.errors import JobError
 from pipeline.providers import bodies, failures
+from pipeline.providers.capabilities import Options
+from pipeline.providers.dialogue import dialogue, parts_of
 from pipeline.providers.finishes import finish_of
+from pipeline.providers.frames import Frame, Frames, encoded
+from pipeline.providers.schemas import named_schema, wanted_schema
 from pipeline.providers.usages import Tokens, split
 from pipeline.records import (
     Answer,
@@ -20,29 +23,7 @@ from pipeline.records import (
     UsageStatus,
 )
 
-_PATH = "/chat/completions"
-_OURS = {"model", "messages", "n", "stream"}
-
-
-class _Options(msgspec.Struct):
-    """`options` of a model in this dialect."""
-
-    max_tokens_field: str = "max_tokens"  # OpenAI's newer models want max_completion_tokens
-    temperature: bool = True  # False: the model refuses the parameter
-    # Whether response_format may be a JSON schema: `false` never, `true` also for `choices`, as an object with a label;
-    # "bare" likewise, as a string (llama.cpp, vLLM). Without it a schema is sent and choices are only checked.
-    json_schema: bool | Literal["bare"] | None = None
-    strict_schema: bool = True
-    body: dict[str, Any] = {}  # further fields of the request
-
-
-class _Frame(NamedTuple):
-    """What surrounds the messages, the same for every request of a job to a model."""
-
-    model: Model
-    parameters: Parameters
-    head: bytes
-    tail: bytes
+_OURS = frozenset({"model", "messages", "n", "stream"})
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -89,14 +70,13 @@ class _Completion(msgspec.Struct, gc=False):
 
 
 _decoder = msgspec.json.Decoder(_Completion)
-_encoder = msgspec.json.Encoder()
 
 
 class OpenAIAdapter:
     """The dialect of chat completions. `base_url` ends where `/chat/completions` begins, mostly in `/v1`."""
 
     def __init__(self) -> None:
-        self._frames: dict[str, _Frame] = {}
+        self._frames = Frames(_OURS, self.path_of, _fields)
 
     def headers(self, key: str | None) -> dict[str, str]:
         """Return content type and, where there is a *key*, bearer authorization."""
@@ -104,15 +84,17 @@ class OpenAIAdapter:
         return headers if key is None else headers | {"authorization": f"Bearer {key}"}
 
     def encode(self, request: Request, model: Model, parameters: Parameters) -> HttpRequest:
-        """Return the request as a POST. Images must be URLs, `data:` ones included; lone surrogates become U+FFFD.
+        """Return the request as a POST. Images are sent as the URLs they are, `data:` ones included.
 
         Raises:
             JobError: when the options of *model* have a wrong type or set what is not theirs.
         """
-        frame = self._frames.get(model.name)
-        if frame is None or frame.model is not model or frame.parameters is not parameters:
-            frame = self._frames[model.name] = _frame(model, parameters)
-        return HttpRequest(_PATH, b"".join((frame.head, _messages(request), frame.tail)))
+        frame = self._frames.of(model, parameters)
+        return HttpRequest(frame.path, b"".join((frame.head, b',"messages":', _messages(request, frame), b"}")))
+
+    def path_of(self, _model: Model, _options: Options) -> str:
+        """Return the path to POST to."""
+        return "/chat/completions"
 
     def decode(self, response: HttpResponse) -> Answer:
         """Return the answer, of several choices the one of index 0.
@@ -130,67 +112,46 @@ class OpenAIAdapter:
         raise failures.call_error(response)
 
 
-def _frame(model: Model, parameters: Parameters) -> _Frame:
-    try:
-        options = msgspec.convert(dict(model.options), _Options)
-    except msgspec.ValidationError as error:
-        raise JobError(f"models.{model.name}.options: {error}") from error
-    ours = sorted(_OURS & options.body.keys())
-    if ours:
-        raise JobError(f"models.{model.name}.options.body: {', '.join(ours)} can't be set here")
-    fields: dict[str, Any] = {options.max_tokens_field: parameters.max_output_tokens}
+def _fields(model: Model, parameters: Parameters, options: Options) -> dict[str, Any]:
+    fields: dict[str, Any] = {"model": model.wire_name, options.max_tokens_field: parameters.max_output_tokens}
     if parameters.temperature is not None and options.temperature:
         fields["temperature"] = parameters.temperature
-    response_format = _response_format(parameters, options)
-    if response_format:
-        fields["response_format"] = response_format
-    head = b'{"model":' + _encoder.encode(model.wire_name) + b',"messages":'
-    return _Frame(model, parameters, head, b"," + _encoder.encode(fields | options.body)[1:])
+    schema = wanted_schema(parameters, options)
+    if schema is not None:
+        fields["response_format"] = {"type": "json_schema", "json_schema": named_schema(schema, options)}
+    elif parameters.schema is not None and options.json_schema == "object":
+        fields["response_format"] = {"type": "json_object"}
+    return fields
 
 
-def _response_format(parameters: Parameters, options: _Options) -> dict[str, Any] | None:
-    schema: Any
-    if parameters.schema is not None and options.json_schema is not False:
-        schema = msgspec.Raw(parameters.schema.encode())
-    elif parameters.choices and options.json_schema:
-        schema = {"type": "string", "enum": parameters.choices}
-        if options.json_schema != "bare":
-            schema = {
-                "type": "object",
-                "properties": {"label": schema},
-                "required": ["label"],
-                "additionalProperties": False,
-            }
-    else:
-        return None
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "answer", "schema": schema, "strict": options.strict_schema},
-    }
-
-
-def _messages(request: Request) -> bytes:
-    if request.messages is not None and request.image is None:
+def _messages(request: Request, frame: Frame) -> bytes:
+    if not _is_plain(frame):
+        return encoded(_arranged(request, frame))
+    if request.messages is None:
+        messages: list[dict[str, Any]] = [{"role": "user", "content": request.user}]
+        if request.system is not None:
+            messages.insert(0, {"role": "system", "content": request.system})
+    elif request.image is None:
         return bodies.without_surrogates(request.messages).encode()
-    if request.messages is not None:
-        messages = msgspec.json.decode(request.messages, type=list[dict[str, Any]])
-    elif request.system is None:
-        messages = [{"role": "user", "content": request.user}]
     else:
-        messages = [{"role": "system", "content": request.system}, {"role": "user", "content": request.user}]
+        messages = msgspec.json.decode(request.messages)
     if request.image is not None:
-        messages[-1]["content"] = _with_image(messages[-1]["content"], request.image)
-    try:
-        return _encoder.encode(messages)
-    except UnicodeEncodeError:
-        return bodies.encode_with_surrogates(messages)
+        image = {"type": "image_url", "image_url": {"url": request.image}}
+        messages[-1]["content"] = [*parts_of(messages[-1].get("content")), image]
+    return encoded(messages)
 
 
-def _with_image(content: Any, url: str) -> list[dict[str, Any]]:
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) and content else []
-    if isinstance(content, list):
-        parts = content
-    return [*parts, {"type": "image_url", "image_url": {"url": url}}]
+def _is_plain(frame: Frame) -> bool:
+    """Tell whether messages go out as they are."""
+    options = frame.options
+    return not frame.instruction and options.system_role == "system" and options.few_shot == "turns"
+
+
+def _arranged(request: Request, frame: Frame) -> list[dict[str, Any]]:
+    """Return the messages as the model wants them."""
+    system, turns = dialogue(request, frame.options, frame.instruction)
+    first = [{"role": frame.options.system_role, "content": system}] if system else []
+    return [*first, *({"role": turn.role, "content": turn.content} for turn in turns)]
 
 
 def _decode_odd(response: HttpResponse) -> Answer:

@@ -14,7 +14,7 @@ def check_fit(job: Job, source: Source) -> None:
     Raises:
         JobError: for an answer column that is there already, a scorer or a column that is not.
     """
-    check_prefix(source, job.output.prefix)
+    check_prefix(source, job.output.prefix, job.output.answer_schema)
     for name in job.compare.references:
         if name != RECORDED:
             find_scorer(name)

@@ -233,6 +233,7 @@ async def _dispatch(
                 counters=counters,
                 stop=stop,
                 rng=random.Random(),
+                repairs=night.job.output.repair,
             )
             group.start_soon(_heed_signals, group.cancel_scope, stop, night.options.grace_s)
             group.start_soon(_watch, night.options, counters, sum(group.requests for group in plan.groups))
@@ -377,6 +378,7 @@ def _summary(
         "attempts": counters.attempts,
         "retries": counters.retries,
         "rate_limited": counters.rate_limited,
+        "repairs": counters.repairs,
         "escalations": counters.escalations,
         "spent_usd": f"{counters.spent_pusd * PICO_USD:f}",
         "spent_tonight_usd": f"{(run.spent_pusd + counters.spent_pusd) * PICO_USD:f}",

@@ -23,6 +23,7 @@ from pipeline.transport import Endpoint, check_base_url, connection_limit, open_
 
 logger = logging.getLogger(__name__)
 RECORDED, LOCAL = "recorded", "local"
+_TRIAL, _TRIAL_PARAMETERS = Request(bytes(16), "", "trial"), Parameters(1)  # never sent
 
 
 class Credentials(NamedTuple):
@@ -44,17 +45,20 @@ def preflight(catalogue: Catalogue, models: Iterable[str]) -> dict[str, Credenti
     """Return the providers that *models* need, with their keys.
 
     Raises:
-        JobError: with every missing key, bad URL and unknown adapter.
+        JobError: with every missing key, bad URL, unknown adapter, and option that an adapter does not know.
     """
     found: dict[str, Credentials] = {}
     problems: list[str] = []
-    for name in sorted({catalogue.models[model].provider for model in models}):
+    needed = [catalogue.models[model] for model in sorted(set(models))]
+    for name in sorted({model.provider for model in needed}):
         provider = catalogue.providers[name]
         try:
             found[name] = Credentials(provider, read_key(provider))
             if provider.adapter not in (RECORDED, LOCAL):
-                find_adapter(provider.adapter)
+                adapter = find_adapter(provider.adapter)
                 check_base_url(f"providers.{name}", provider.base_url or "")
+                for model in (model for model in needed if model.provider == name):
+                    adapter.encode(_TRIAL, model, _TRIAL_PARAMETERS)
         except JobError as error:
             problems.extend(error.problems)
     if problems:
@@ -83,7 +87,11 @@ async def open_routes(
         pool = Pool(concurrency=connections, processes=setting.processes)
         models = [model for model in catalogue.models.values() if model.provider == name]
         quotas = _quotas(provider, models, setting)
-        policy = RetryPolicy(max_attempts=provider.max_attempts, max_retry_after_s=provider.max_retry_after_s)
+        policy = RetryPolicy(
+            max_attempts=provider.max_attempts,
+            max_retry_after_s=provider.max_retry_after_s,
+            max_repairs=0 if provider.adapter == RECORDED else 1,  # a recording would only say the same once more
+        )
         if provider.adapter == RECORDED:
             ask = _recorded(provider)
         else:
@@ -96,7 +104,7 @@ async def open_routes(
         service = Service(name, pool, ask, policy, is_remote=provider.adapter != RECORDED)
         for model in models:
             its_own = [quota for names, quota in quotas if model.name in names]
-            routes[model.name] = Route(model, service, _prices(model), parameters.max_output_tokens, Breaker(), its_own)
+            routes[model.name] = Route(model, service, _prices(model), parameters, Breaker(), its_own)
     return routes
 
 

@@ -61,7 +61,7 @@ async def bench(folder: Path, script: object, price_at: Callable[[float], Price]
         routes = await open_routes(stack, catalogue, preflight(catalogue, ["m"]), parameters_of(job), folder)
         route = routes["m"]
         if price_at is not None:
-            route = Route(route.model, route.service, price_at, 64, route.breaker)
+            route = Route(route.model, route.service, price_at, parameters_of(job), route.breaker)
         route.breaker = Breaker(QUICK)
         path = folder / "ledger.sqlite"
         connection = stack.enter_context(closing(connect(path, "job")))
@@ -101,6 +101,22 @@ async def test_an_outage_is_probed_and_survived(tmp_path: Path) -> None:
     # What was under way when it began, and what the breaker needs to open.
     assert 5 <= len(refused) <= 16 + 5 + probes
     assert refused[-1].arrival.t - refused[0].arrival.t > QUICK.probe_every_s
+
+
+@pytest.mark.anyio
+async def test_the_limits_that_a_refusal_tells_are_kept(tmp_path: Path) -> None:
+    """Only the first reply, a 429, says how many requests a minute there may be, and no more go out from then on."""
+    told = {
+        "x-ratelimit-limit-requests": "600",
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "1s",
+    }
+    script = rules(({"first": 1}, {"status": 429, "retry_after": 0.1, "headers": told}))
+    async with bench(tmp_path, script) as lane:
+        await lane.ask(20)
+        times = [one.arrival.t for one in lane.seen()]
+    assert len(times) == 21
+    assert times[-1] - times[1] > 1.5
 
 
 @pytest.mark.parametrize(
