@@ -29,6 +29,12 @@ run: setup ## Run JOB=jobs/x.toml
 test: setup ## Run the tests
 	$(BIN)/pytest
 
+peers: setup ## Run the command against servers that others wrote, installed into .peers
+	@mkdir -p .peers/npm
+	@test -x .peers/venv/bin/llmock || { $(PYTHON) -m venv .peers/venv && .peers/venv/bin/pip install --quiet --require-hashes -r tests/peers/requirements.lock; } || { rm -rf .peers/venv; echo "make peers: llmock and the vendors' packages can't be installed, their tests are skipped"; }
+	@test -d .peers/npm/node_modules || { cp tests/peers/package*.json .peers/npm && cd .peers/npm && npm ci --no-audit --no-fund --silent; } || echo "make peers: aimock can't be installed, its tests are skipped"
+	$(BIN)/pytest tests/peers
+
 chaos: setup ## Run the long fault tests: 50 kills of 20,000 rows, every byte of a ledger
 	ROWROUTE_CHAOS=long $(BIN)/pytest tests/e2e tests/test_ledger.py --timeout 1200
 
@@ -60,5 +66,6 @@ bench: setup ## Time the whole command beside a bare loop
 lock: setup ## Renew the lock files
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header tests/peers/requirements.in -o tests/peers/requirements.lock
 
-.PHONY: help setup demo run test chaos cov format lint types layers check bench lock
+.PHONY: help setup demo run test peers chaos cov format lint types layers check bench lock
