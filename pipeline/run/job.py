@@ -271,6 +271,7 @@ async def _dispatch_by_workers(
         run=run,
         grace_s=night.options.grace_s,
         used_today=_used_today(connection, night),
+        repairs=night.job.output.repair,
         places=places,
     )
     tasks = whole.divided(min(night.options.workers, requests))

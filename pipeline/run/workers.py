@@ -41,6 +41,7 @@ class Task(NamedTuple):
     run: Run
     grace_s: float
     used_today: Mapping[str, Used]
+    repairs: bool
     places: int  # requests that it may have under way
     share: Share = Share()
 
@@ -207,6 +208,7 @@ async def _ask(task: Task, pipe: Connection, counters: Counters) -> Dispatched:
                     counters=counters,
                     stop=stop,
                     rng=random.Random(),
+                    repairs=task.repairs,
                 )
                 group.start_soon(_obey, pipe, group.cancel_scope, stop, task.grace_s)
                 group.start_soon(_tell, pipe, counters)
