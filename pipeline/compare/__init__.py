@@ -22,7 +22,7 @@ def compare(outputs: Path, *, outcomes: pl.DataFrame | None, job: Job) -> pa.Tab
 
     *outcomes* holds row (place in *outputs*, from 0), model, answer, cost_usd, input_tokens, output_tokens, latency_s,
     score and score_kind. Scopes are all rows, each task, each model that answered, and each value of `[compare] by`;
-    each has its four arms. The scorers are those of `[compare] references`.
+    each has its arms. The scorers are those of `[[score]]`.
 
     Raises:
         JobError: when *outputs* cannot be read or lacks a column, or a scorer or recorded score breaks its contract.

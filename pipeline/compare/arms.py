@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from pipeline.compare.night import PARTS
 from pipeline.records import Status
 
 _SHOWN_MODELS = 3
@@ -13,8 +14,8 @@ _SHOWN_MODELS = 3
 class Arm(NamedTuple):
     """One way to have answered the rows of a scope.
 
-    `lines` has a line per row: cost (pico-USD), measured, input, output, answered, latency, metric, quality,
-    baseline_cost and baseline_quality; of the routed arm also status.
+    `lines` has a line per row: cost (pico-USD), measured, input, output, answered, latency, metric, quality and its
+    `PARTS`, baseline_cost and baseline_quality; of the routed arm also status.
     """
 
     name: str
@@ -72,6 +73,7 @@ def _baseline(settled: pl.DataFrame) -> Arm:
         answered=pl.col("baseline_answered").fill_null(value=True),
         latency="baseline_latency",
         quality="baseline_quality",
+        **{part: f"baseline_{part}" for part in PARTS},
     )
     estimated = lines.height - int(lines.get_column("measured").sum())
     unscored = lines.select((pl.col("metric").is_not_null() & pl.col("quality").is_null()).sum()).item()

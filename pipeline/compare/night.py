@@ -1,6 +1,6 @@
 """A night as numbers: a row per input row and a row per recorded answer. Texts are scored in batches and let go."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ _COLUMNS = {
     "latency": "latency_s",
     "request": "request_id",
 }
+PARTS = ("gold", "said", "counts")  # what scores of many answers together are made of, see `Score.parts`
 _OUTCOMES: dict[str, pl.DataType | type[pl.DataType]] = {
     "row": pl.UInt32,
     "model": pl.String,
@@ -45,10 +46,11 @@ class Night(NamedTuple):
     """What the arms are made of. Costs are whole pico-USD; a request asked once for several rows counts on the first.
 
     `rows`, in input order: row, status, task, model, input, output, cost, measured (usage was reported), answered,
-    latency, metric, quality, baseline_model, baseline_cost (recorded, otherwise estimated), baseline_measured, of a
-    recorded baseline answer, null without one, baseline_input, baseline_output, baseline_answered, baseline_latency and
-    baseline_quality, and the columns of `groups`, which has the name of each in scopes. `answers`, as recorded: row,
-    model, pool (the models that answered the row), input, output, cost, answered, latency, quality.
+    latency, metric, quality and its `PARTS`, baseline_model, baseline_cost (recorded, otherwise estimated),
+    baseline_measured, of a recorded baseline answer, null without one, baseline_input, baseline_output,
+    baseline_answered, baseline_latency, baseline_quality and its parts, and the columns of `groups`, which has the name
+    of each in scopes. `answers`, as recorded: row, model, pool (the models that answered the row), input, output, cost,
+    answered, latency, quality and its parts.
     """
 
     rows: pl.DataFrame
@@ -62,7 +64,7 @@ def read_night(outputs: Path, outcomes: pl.DataFrame | None, job: Job) -> Night:
     Raises:
         JobError: when *outputs* cannot be read or lacks a column, or a scorer or recorded score breaks its contract.
     """
-    grader = Grader(job.compare.references)
+    grader = Grader(job.score_rules)
     labels = {f"by {column}": column for column in job.compare.by}
     names = {ours: job.output.prefix + name for ours, name in _COLUMNS.items()}
     if grader.reads_answers:
@@ -101,20 +103,21 @@ class _Digest:
 
     def read(self, batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return the batch's rows and its recorded answers."""
-        view = (
-            batch.with_row_index("row", self._start)
-            .with_columns(metric=self._grader.metric())
-            .with_columns(
-                self._asked.among(batch["request"]),
-                pl.col("status").is_in([Status.OK, Status.TRUNCATED]).alias("answered"),
-            )
-        )
         recorded = self._outcomes.filter(pl.col("row").is_between(self._start, self._start + batch.height - 1))
+        numbered = batch.with_row_index("row", self._start)
+        if self._grader.uses_baseline:
+            theirs = recorded.select("row", baseline_model="model", baseline_answer="answer")
+            numbered = numbered.join(theirs, on=["row", "baseline_model"], how="left", maintain_order="left")
+        view = numbered.with_columns(
+            self._asked.among(batch["request"]),
+            *self._grader.choose(),
+            pl.col("status").is_in([Status.OK, Status.TRUNCATED]).alias("answered"),
+        )
         self._start += batch.height
         return self._rows(view, recorded), self._answers(view, recorded)
 
     def _rows(self, view: pl.DataFrame, recorded: pl.DataFrame) -> pl.DataFrame:
-        scored = view.with_columns(self._quality(view, recorded), _metric_names(view, recorded))
+        scored = view.with_columns(*self._grades(view, recorded), _metric_names(view, recorded))
         return scored.select(
             "row",
             pl.col("status").cast(pl.Enum(Status)),
@@ -127,13 +130,14 @@ class _Digest:
             "answered",
             pl.col("latency").cast(pl.Float64),
             "quality",
+            *_parts(),
             *(pl.col(ours).cast(pl.String).fill_null("(none)").cast(pl.Categorical) for ours in self._labels),
         )
 
-    def _quality(self, view: pl.DataFrame, recorded: pl.DataFrame) -> pl.Series:
+    def _grades(self, view: pl.DataFrame, recorded: pl.DataFrame) -> pl.DataFrame:
         """Return the routed answers' scores: 0 for a row without an answer, null for a row that still waits for one."""
         if not self._grader.reads_answers:
-            return pl.Series("quality", [None] * view.height, dtype=pl.Float64)
+            return self._grader.grade(view.clear()).clear(view.height)
         said = view.with_columns(pl.when("answered").then("answer").otherwise(pl.lit("")).fill_null("").alias("answer"))
         stored = said.join(
             recorded.select("row", "model", "score", recorded_answer="answer"),
@@ -147,15 +151,16 @@ class _Digest:
         score = pl.when(by_record).then(pl.when(same).then("score")).otherwise("quality")
         lost = pl.when(by_record | pl.col("quality").is_not_null()).then(0.0)
         quality = pl.when("answered").then(score).when(pl.col("status") != Status.PENDING).then(lost)
-        return stored.with_columns(self._grader.grade(said)).select(quality=quality).to_series()
+        return stored.with_columns(self._grader.grade(said)).select(quality.alias("quality"), *PARTS)
 
     def _answers(self, view: pl.DataFrame, recorded: pl.DataFrame) -> pl.DataFrame:
-        asked = view.select("row", "metric", "first", *self._grader.columns)
+        asked = view.select("row", "rule", "metric", "first", *self._grader.references)
         answers = recorded.join(asked, on="row", maintain_order="left")
         blank = (_trimmed("answer") == "").fill_null(value=False)
         return answers.with_columns(self._grader.grade(answers)).select(
             "row",
             pl.col("model").cast(pl.Categorical),
+            *_parts(),
             input=pl.col("input_tokens") * pl.col("first"),
             output=pl.col("output_tokens") * pl.col("first"),
             cost=_pico("cost_usd") * pl.col("first"),
@@ -171,6 +176,12 @@ def _metric_names(view: pl.DataFrame, recorded: pl.DataFrame) -> pl.Series:
     grade = pl.concat_str(pl.lit("recorded grade"), pl.format(" ({})", "score_kind"), ignore_nulls=True)
     named = view.select("row", "metric").join(kinds, on="row", how="left", maintain_order="left")
     return named.select(metric=pl.when(pl.col("metric") == RECORDED).then(grade).otherwise("metric")).to_series()
+
+
+def _parts() -> Iterator[pl.Expr]:
+    """Return `PARTS`, labels as categories: there are few."""
+    yield pl.col("gold", "said").cast(pl.Categorical)
+    yield pl.col("counts")
 
 
 def _trimmed(column: str) -> pl.Expr:
@@ -194,7 +205,7 @@ def _with_baseline(rows: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
         "row",
         baseline_model="model",
         recorded_cost="cost",
-        **{f"baseline_{name}": name for name in ("input", "output", "latency", "quality", "answered")},
+        **{f"baseline_{name}": name for name in ("input", "output", "latency", "quality", "answered", *PARTS)},
     )
     if answers.is_empty():  # a join would copy a million rows for nothing
         added = rows.with_columns(pl.lit(None, kind).alias(name) for name, kind in list(theirs.schema.items())[2:])

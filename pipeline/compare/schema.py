@@ -4,6 +4,8 @@ import pyarrow as pa
 
 _USD = pa.decimal128(38, 12)
 
+CONFUSED = pa.struct([("label", pa.string()), ("answer", pa.string()), ("rows", pa.int64())])
+
 _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     (
         "scope",
@@ -33,6 +35,9 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("quality", pa.float64(), "mean score, 0 to 1; a lost row scores 0"),
     ("quality_low", pa.float64(), "95% interval"),
     ("quality_high", pa.float64(), ""),
+    ("corpus_metric", pa.string(), "macro-F1, corpus BLEU, corpus chrF or chrF++; null where the mean is all there is"),
+    ("corpus_score", pa.float64(), "0 to 1, of the same rows taken together"),
+    ("confusion", pa.list_(CONFUSED), "of labels, most rows first, at most 1,000 pairs"),
     ("paired", pa.int64(), "rows with quality in this arm and the baseline: n of the next four"),
     ("delta", pa.float64(), "mean of quality minus the baseline's on the same rows"),
     ("delta_low", pa.float64(), "95% interval"),

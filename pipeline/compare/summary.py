@@ -10,8 +10,11 @@ import polars as pl
 from pipeline.compare import intervals
 from pipeline.compare.arms import Arm, rows_where
 from pipeline.compare.intervals import Floats
+from pipeline.compare.night import PARTS
+from pipeline.compare.wholes import score_whole
 from pipeline.records import PICO_USD, Status
 
+MIXED = "mixed"
 _SLICE = 1 << 16
 _Figures = dict[str, Any]
 
@@ -75,14 +78,16 @@ def _both_costs(lines: pl.DataFrame) -> tuple[Decimal, Floats, Floats]:
 
 
 def _quality(lines: pl.DataFrame) -> _Figures:
-    scored = lines.select("metric", "quality").drop_nulls("quality")
+    scored = lines.select("metric", "quality", *PARTS).drop_nulls("quality")
     if not scored.height:
         return {"scored": 0}
     metrics = scored.get_column("metric").unique()
+    metric = str(metrics.item()) if len(metrics) == 1 else MIXED
     scores = _floats(scored, "quality")
     interval = intervals.of_mean(scores)
     return {
-        "metric": metrics.item() if len(metrics) == 1 else "mixed",
+        "metric": metric,
+        **score_whole(scored, metric),
         "scored": scored.height,
         "quality": _mean(scores),
         "quality_low": interval.low,

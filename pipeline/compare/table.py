@@ -87,9 +87,16 @@ def _remarks(lines: Sequence[_Line]) -> list[str]:
         f"cost: {routed['saving_verdict']} (n = {routed['rows']:,})" if routed["saving_verdict"] else "",
     ]
     verdict = "; ".join(filter(None, judged))
+    whole = [
+        f"{line['arm'].replace('_', ' ')} {_points(line['corpus_score'], '')}"
+        for line in lines
+        if line["corpus_score"] is not None and line["corpus_metric"] == routed["corpus_metric"]
+    ]
     noted = lines if routed["scope"] == "all" else _shown(lines)
     notes = [f"{line['arm'].replace('_', ' ')}: {line['note']}" for line in noted if line["note"]]
-    return [_printable(remark) for remark in [f"verdict against the baseline: {verdict}"] * bool(verdict) + notes]
+    remarks = [f"verdict against the baseline: {verdict}"] * bool(verdict)
+    remarks += [f"{routed['corpus_metric']} %: {', '.join(whole)}"] * bool(whole)
+    return [_printable(remark) for remark in remarks + notes]
 
 
 def _money(cost: Decimal | None, kind: str | None) -> str:
