@@ -231,6 +231,11 @@ class Compare(_Section):
         default_factory=dict, description="the short form of [[score]]: scorer = column of references"
     )
     by: list[str] = Field(default_factory=list, description="further columns to group by, beside the task")
+    shadow: int = Field(
+        0, ge=0, description="rows, drawn at random by task and difficulty, that the baseline is asked too"
+    )
+    shadow_twice: bool = Field(default=False, description="ask it twice: how often it disagrees with itself")
+    seed: int = Field(0, description="of the draw")
 
 
 class Job(_Section):

@@ -295,7 +295,9 @@ def test_an_arm_like_the_baseline_saves_nothing(tmp_path_factory, costs) -> None
 def test_no_rows_at_all_make_a_comparison(tmp_path) -> None:
     """An empty night has its scope and its arms, with nothing in them."""
     found = compared(tmp_path, [])
-    assert list(found) == [("all", arm) for arm in ("routed", "baseline", "best_single", "cheapest_single")]
+    assert list(found) == [
+        ("all", arm) for arm in ("routed", "baseline", "best_single", "cheapest_single", "single_mix")
+    ]
     assert (found["all", "routed"]["rows"], found["all", "routed"]["cost_usd"]) == (0, 0)
     assert found["all", "best_single"]["cost_usd"] is None
 

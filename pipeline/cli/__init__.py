@@ -319,7 +319,8 @@ def _confirm(*, yes: bool, quiet: bool) -> Callable[[Any], bool]:
     def confirm(planned: Any) -> bool:
         if not quiet:
             _say(plan_text(planned))
-        if yes or not planned.total("cost_usd") or not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        costs = planned.total("cost_usd") or (planned.shadow is not None and planned.shadow["new"])
+        if yes or not costs or not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
             return True
         return click.confirm("Send it?", err=True)
 

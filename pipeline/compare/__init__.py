@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from pipeline.compare.arms import arms_of, rows_where
+from pipeline.compare.arm import rows_where
+from pipeline.compare.arms import arms_of
 from pipeline.compare.article import article_stats
 from pipeline.compare.night import Night, read_night
 from pipeline.compare.schema import COMPARISON_SCHEMA

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import __version__
 from pipeline.catalogue import Catalogue, load_catalogue, warnings
-from pipeline.compare import article_stats, compare
+from pipeline.compare import article_stats
 from pipeline.dispatch import Dispatched, dispatch
 from pipeline.errors import JobError
-from pipeline.files import whole_file, write_whole
+from pipeline.files import write_whole
 from pipeline.identity import IdMap
 from pipeline.lanes import Budget, Counters, StopSignal
 from pipeline.lanes.online import Shared
@@ -44,10 +43,12 @@ from pipeline.limits import Used
 from pipeline.plan import Plan, PlanOptions, make_plan
 from pipeline.readers import Source, open_source
 from pipeline.records import PICO_USD, Status
+from pipeline.run.comparing import compare_night
 from pipeline.run.fit import check_fit
 from pipeline.run.options import ExitCode, Report, RunOptions, load
-from pipeline.run.outcomes import recorded_outcomes, write_recordings
+from pipeline.run.outcomes import write_recordings
 from pipeline.run.routes import open_routes, preflight
+from pipeline.run.shadow import Shadow, plan_shadow
 from pipeline.spec import Job
 from pipeline.write import Answers, Written, write_outputs
 
@@ -83,7 +84,7 @@ def plan_job(options: RunOptions) -> Report:
         JobError: when the job can't run as written.
     """
     with _open_night(options, create=False) as (night, _connection):
-        plan = _make_plan(night)
+        plan, _ = _make_plan(night)
         summary = {"job": night.job.name, "plan": plan.summary.as_dict()}
         return Report(ExitCode.OK, summary, plan.summary, warnings=_warnings(night, plan))
 
@@ -97,25 +98,24 @@ def run_job(options: RunOptions) -> Report:
     """
     with _open_night(options, create=True) as (night, connection):
         assert connection is not None
-        plan = _make_plan(night)
-        asked = [group.model for group in plan.groups]
-        credentials = preflight(night.catalogue, _reachable(plan, night.catalogue))
+        plan, shadow = _make_plan(night)
+        asked = [*plan.groups, *shadow.groups]
+        credentials = preflight(night.catalogue, _reachable(plan, night.catalogue) | shadow.models())
         if asked and not options.confirm(plan.summary):
             return Report(ExitCode.CANNOT_RUN, {"job": night.job.name, "declined": True}, plan.summary)
         run = start_run(connection, new_night=options.new_night)
         stop, counters = StopSignal(), Counters()
 
         async def pass_() -> tuple[Dispatched, IdMap]:
-            return await _dispatch(night, plan, credentials, (connection, run), (stop, counters))
+            return await _dispatch(night, (plan, shadow), credentials, (connection, run), (stop, counters))
 
         dispatched, records = (Dispatched({}, None), night.done.records) if not asked else anyio.run(
             pass_, backend_options={"use_uvloop": True}
         )  # fmt: skip
         put_at_risk(connection, run, counters.cut_off)
         night.source.check_unchanged()
-        report = _finish(
-            night, plan, Answers(connection, night.ledger_path, records, night.kept), dispatched, (run, counters)
-        )
+        answers = Answers(connection, night.ledger_path, records, night.kept)
+        report = _finish(night, (plan, shadow), answers, dispatched, (run, counters))
         finish_run(connection, run, report.exit_code, report.summary)
         return report
 
@@ -172,11 +172,14 @@ def _asked_again(options: RunOptions) -> frozenset[Status]:
     return frozenset({Status.FAILED, Status.BLOCKED, Status.TRUNCATED}) if options.retry_failed else frozenset()
 
 
-def _make_plan(night: _Night) -> Plan:
-    known = PlanOptions(night.options.selection, night.done.records, night.done.carried.keys(), count_statuses)
-    plan = make_plan(night.job, night.source, night.catalogue, night.state / "plan", known)
+def _make_plan(night: _Night) -> tuple[Plan, Shadow]:
+    job, source, done = night.job, night.source, night.done
+    known = PlanOptions(night.options.selection, done.records, done.carried.keys(), describe=count_statuses)
+    plan = make_plan(job, source, night.catalogue, night.state / "plan", known)
+    shadow = plan_shadow(job, source, night.catalogue, plan, known)
+    plan = plan._replace(summary=plan.summary._replace(shadow=shadow.estimate()))
     write_whole(night.folder / "plan.json", json.dumps(plan.summary.as_dict(), indent=2) + "\n")
-    return plan
+    return plan, shadow
 
 
 def _warnings(night: _Night, plan: Plan) -> tuple[str, ...]:
@@ -199,7 +202,7 @@ def _reachable(plan: Plan, catalogue: Catalogue) -> set[str]:
 
 async def _dispatch(
     night: _Night,
-    plan: Plan,
+    planned: tuple[Plan, Shadow],
     credentials: Any,
     ledger_of: tuple[sqlite3.Connection, Run],
     told: tuple[StopSignal, Counters],
@@ -207,6 +210,8 @@ async def _dispatch(
     """Ask what is planned. A first signal lets what is under way finish, within the grace; a second one does not."""
     connection, run = ledger_of
     stop, counters = told
+    plan, shadow = planned
+    groups = [*plan.groups, *shadow.groups]
     cap = night.job.budget.max_usd
     async with AsyncExitStack() as stack:
         routes = await open_routes(
@@ -214,7 +219,7 @@ async def _dispatch(
         )
         services = {route.service.name: route.service for route in routes.values() if route.service.is_remote}
         places = sum(service.pool.concurrency for service in services.values())
-        put_at_risk(connection, run, min(places, sum(group.requests for group in plan.groups)))
+        put_at_risk(connection, run, min(places, sum(group.requests for group in groups)))
         async with open_ledger(connection, night.ledger_path, run) as ledger, anyio.create_task_group() as group:
             shared = Shared(
                 routes=routes,
@@ -227,12 +232,15 @@ async def _dispatch(
                 rng=random.Random(),
             )
             group.start_soon(_heed_signals, group.cancel_scope, stop, night.options.grace_s)
-            group.start_soon(_watch, night.options, counters, sum(group.requests for group in plan.groups))
+            group.start_soon(_watch, night.options, counters, sum(group.requests for group in groups))
             group.start_soon(_end_when_drained, group.cancel_scope, shared)
             dispatched = Dispatched({}, None)
             dispatched = await dispatch(plan.groups, shared)
+            # The sample gets what the rows have left of the budget; that it ends there is no fault of the run.
+            if shadow.groups and stop.reason is None:
+                await dispatch(shadow.groups, shared)
             group.cancel_scope.cancel()
-    if stop.reason is not None:
+    if stop.reason in _SIGNAL_EXITS:
         dispatched = dispatched._replace(stopped=stop.reason)
     return dispatched, ledger.settled(night.done.records)
 
@@ -266,11 +274,18 @@ async def _watch(options: RunOptions, counters: Counters, requests: int) -> None
         await anyio.sleep(_WATCH_EVERY_S)
 
 
-def _finish(night: _Night, plan: Plan, answers: Answers, dispatched: Dispatched, ran: tuple[Run, Counters]) -> Report:
+def _finish(
+    night: _Night,
+    planned: tuple[Plan, Shadow],
+    answers: Answers,
+    dispatched: Dispatched,
+    ran: tuple[Run, Counters],
+) -> Report:
     """Write the outputs and the comparison, and say how it went. After a signal there is no time to write them."""
+    plan, shadow = planned
     signalled = _SIGNAL_EXITS.get(dispatched.stopped or "")
     if signalled is not None:
-        return Report(signalled, _summary(night, plan, None, dispatched, ran), plan.summary)
+        return Report(signalled, _summary(night, planned, None, dispatched, ran), plan.summary)
     prefix = night.job.output.prefix
     provenance = {
         "rowroute.job": night.job.name,
@@ -287,27 +302,18 @@ def _finish(night: _Night, plan: Plan, answers: Answers, dispatched: Dispatched,
     )
     if night.options.record is not None:
         write_recordings(night.options.record, plan, answers)
-    comparison = compare_outputs(night.folder, night.job, night.catalogue, plan.rows_path)
+    comparison = compare_night(night.folder, night.job, night.catalogue, planned, answers)
     if night.options.ledger_text == "hash":
         drop_answers(answers.connection, answers.path)
-        for group in plan.groups:
+        for group in (*plan.groups, *shadow.groups):
             shutil.rmtree(group.parts[0].parent)
     stats = article_stats(night.folder / "outputs.parquet", prefix=prefix)
-    summary = {**_summary(night, plan, written, dispatched, ran), "usage": stats}
+    summary = {**_summary(night, planned, written, dispatched, ran), "usage": stats}
     write_whole(night.folder / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
     _, counters = ran
     others = (f"{count} answers came from {name}, which was not asked" for name, count in counters.other_models.items())
     told = (*_warnings(night, plan), *others)
     return Report(_exit_code(night, written, dispatched), summary, plan.summary, comparison, told)
-
-
-def compare_outputs(folder: Path, job: Job, catalogue: Catalogue, rows_path: Path) -> pa.Table:
-    """Write comparison.parquet from what lies in *folder*, and return it."""
-    outcomes = recorded_outcomes(catalogue, rows_path)
-    table = compare(folder / "outputs.parquet", outcomes=outcomes, job=job)
-    with whole_file(folder / "comparison.parquet") as partial:
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
-    return table
 
 
 def _exit_code(night: _Night, written: Written, dispatched: Dispatched) -> ExitCode:
@@ -320,9 +326,14 @@ def _exit_code(night: _Night, written: Written, dispatched: Dispatched) -> ExitC
 
 
 def _summary(
-    night: _Night, plan: Plan, written: Written | None, dispatched: Dispatched, ran: tuple[Run, Counters]
+    night: _Night,
+    planned: tuple[Plan, Shadow],
+    written: Written | None,
+    dispatched: Dispatched,
+    ran: tuple[Run, Counters],
 ) -> dict[str, Any]:
     run, counters = ran
+    plan, shadow = planned
     return {
         "job": night.job.name,
         "night": run.night,
@@ -344,6 +355,7 @@ def _summary(
         "paid_twice_at_most": run.maybe_paid,
         "stopped": dispatched.stopped,
         "halted": dispatched.halted,
+        "shadow_rows": len(shadow.rows),
         "damaged_records": night.done.damaged,
         "catalogue": night.catalogue.digest,
     }
