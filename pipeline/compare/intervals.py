@@ -16,7 +16,7 @@ RESAMPLES = 2_000
 _Z = 1.959963984540054  # 97.5% point of the normal distribution
 _LEVELS = (0.975, 0.025)
 _FEW = 10  # rows that must differ from the rest before a resample says more than a coin would
-_FEWEST = 20  # rows that an interval of a saving takes: costs are skewed
+_FEWEST = 40  # rows that an interval of a saving takes: costs are skewed
 _LEAST_ERROR = 0.25  # of a resample, as a share of the error seen
 _MANY = 2_000  # rows from which the normal interval is as good as a resample
 
@@ -105,7 +105,7 @@ def widened(interval: Interval, centre: float, error: float) -> Interval:
 def of_saving(costs: Floats, baseline_costs: Floats) -> Interval | None:
     """Return the interval of 1 - sum of *costs* / sum of *baseline_costs*.
 
-    Each row has a cost or a baseline cost. None for fewer than twenty rows, which say too little, and for a free
+    Each row has a cost or a baseline cost. None for fewer than forty rows, which say too little, and for a free
     baseline, on which nothing can be saved.
     """
     if len(costs) < _FEWEST or not baseline_costs.any():
@@ -190,7 +190,10 @@ def _ratio_and_error(numerators: Floats, denominators: Floats) -> tuple[float, f
 
 
 def _studentised(numerators: Floats, denominators: Floats) -> tuple[float, float]:
-    """Return the upper and lower quantile of (resampled ratio - ratio) / its error (Efron and Tibshirani 1993)."""
+    """Return the upper and lower quantile of (resampled ratio - ratio) / its error (Efron and Tibshirani 1993).
+
+    Neither is nearer than Student's.
+    """
     order = np.lexsort((denominators, numerators))
     top, bottom = numerators[order], denominators[order]
     ratio, error = _ratio_and_error(top, bottom)
@@ -202,7 +205,17 @@ def _studentised(numerators: Floats, denominators: Floats) -> tuple[float, float
         # A resample of rows all alike has no error of its own, and dividing by it would make the interval endless.
         distances = (ratios - ratio) / np.maximum(errors, _LEAST_ERROR * error)
     upper, lower = np.quantile(distances[np.isfinite(distances)], _LEVELS)
-    return float(upper), float(lower)
+    # Where many rows are equal, a resample's own error varies so much that its distances come out too short.
+    student = student_t(len(top) - 1)
+    return max(float(upper), student), min(float(lower), -student)
+
+
+def student_t(freedom: int) -> float:
+    """Return the 97.5% point of Student's t, to 0.001 from 9 degrees of *freedom* on (Abramowitz, Stegun 26.7.5)."""
+    z = _Z
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 @lru_cache(maxsize=2)

@@ -27,7 +27,7 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("measured_rows", pa.int64(), "rows whose usage was measured"),
     ("baseline_cost_usd", _USD, "the baseline's cost of the rows that this arm answered"),
     ("saving", pa.float64(), "1 - cost_usd / baseline_cost_usd; null where the baseline is free"),
-    ("saving_low", pa.float64(), "95% interval; null for fewer than twenty rows"),
+    ("saving_low", pa.float64(), "95% interval; null for fewer than forty rows"),
     ("saving_high", pa.float64(), ""),
     ("saving_verdict", pa.string(), "cheaper, no significant saving, dearer, too few rows to say"),
     ("metric", pa.string(), '"mixed" where rows of the scope are scored by different ones'),
