@@ -10,12 +10,23 @@ from pipeline.compare.arm import rows_where
 from pipeline.compare.arms import arms_of
 from pipeline.compare.article import article_stats
 from pipeline.compare.night import Night, read_night
+from pipeline.compare.nights import drift, headline, is_worse, side_by_side
 from pipeline.compare.schema import COMPARISON_SCHEMA
 from pipeline.compare.summary import summarise
 from pipeline.compare.table import to_markdown, to_text
 from pipeline.spec import Job
 
-__all__ = ["COMPARISON_SCHEMA", "article_stats", "compare", "to_markdown", "to_text"]
+__all__ = [
+    "COMPARISON_SCHEMA",
+    "article_stats",
+    "compare",
+    "drift",
+    "headline",
+    "is_worse",
+    "side_by_side",
+    "to_markdown",
+    "to_text",
+]
 
 
 def compare(outputs: Path, *, outcomes: pl.DataFrame | None, job: Job) -> pa.Table:

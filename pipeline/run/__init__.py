@@ -1,5 +1,6 @@
 """Wiring: a job and options in, stages in order, a report out. The only package that constructs."""
 
+from pipeline.run.history import job_history
 from pipeline.run.job import plan_job, run_job
 from pipeline.run.offline import check_job, classify_file, list_models, read_comparison
 from pipeline.run.options import ExitCode, Report, RunOptions, Tolerance, load
@@ -13,6 +14,7 @@ __all__ = [
     "check_job",
     "classify_file",
     "export_ledger",
+    "job_history",
     "ledger_stats",
     "list_models",
     "load",

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import __version__
 from pipeline.catalogue import Catalogue, load_catalogue, warnings
-from pipeline.compare import article_stats
+from pipeline.compare import article_stats, headline
 from pipeline.dispatch import Dispatched, dispatch
 from pipeline.errors import JobError
 from pipeline.files import write_whole
@@ -308,7 +308,8 @@ def _finish(
         for group in (*plan.groups, *shadow.groups):
             shutil.rmtree(group.parts[0].parent)
     stats = article_stats(night.folder / "outputs.parquet", prefix=prefix)
-    summary = {**_summary(night, planned, written, dispatched, ran), "usage": stats}
+    summary = _summary(night, planned, written, dispatched, ran)
+    summary |= {"usage": stats, "comparison": headline(comparison)}
     write_whole(night.folder / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
     _, counters = ran
     others = (f"{count} answers came from {name}, which was not asked" for name, count in counters.other_models.items())
