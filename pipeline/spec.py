@@ -201,6 +201,7 @@ class Output(_Section):
     path: str
     prefix: str = Field("llm_", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     choices: list[str] = Field(default_factory=list, description="the only answers allowed")
+    report: bool = Field(default=True, description="write report.html as well")
     answer_schema: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema of the answer")
 
 

@@ -514,4 +514,4 @@ def test_outputs_that_cannot_be_read_are_named(tmp_path, content) -> None:
 def test_every_column_is_described() -> None:
     """A column of the comparison says what it is, or is the upper end of the one before."""
     silent = [field.name for field in COMPARISON_SCHEMA if not field.metadata]
-    assert silent == ["saving_high", "quality_high", "delta_high", "latency_p95_s"]
+    assert silent == ["saving_high", "quality_high", "delta_high", "gain_high", "latency_p95_s"]

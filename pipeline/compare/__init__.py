@@ -18,12 +18,15 @@ from pipeline.spec import Job
 
 __all__ = [
     "COMPARISON_SCHEMA",
+    "Night",
     "article_stats",
     "compare",
     "drift",
     "headline",
     "is_worse",
+    "read_night",
     "side_by_side",
+    "tabulate",
     "to_markdown",
     "to_text",
 ]
@@ -39,7 +42,11 @@ def compare(outputs: Path, *, outcomes: pl.DataFrame | None, job: Job) -> pa.Tab
     Raises:
         JobError: when *outputs* cannot be read or lacks a column, or a scorer or recorded score breaks its contract.
     """
-    night = read_night(outputs, outcomes, job)
+    return tabulate(read_night(outputs, outcomes, job))
+
+
+def tabulate(night: Night) -> pa.Table:
+    """Return the comparison of a night that was read (`COMPARISON_SCHEMA`)."""
     lines = [summarise(scope, arm) for scope, rows in _scopes(night) for arm in arms_of(rows, night.answers)]
     return pa.Table.from_pylist(lines, schema=COMPARISON_SCHEMA)
 

@@ -1,6 +1,7 @@
 """An arm: one way to have answered the rows of a scope."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -16,6 +17,7 @@ class Arm(NamedTuple):
     model: str | None
     lines: pl.DataFrame
     notes: tuple[str, ...]
+    figures: Mapping[str, Any] = {}  # columns of the comparison that this arm alone has
 
 
 def rows_where(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:

@@ -1,5 +1,7 @@
 """The mix line: what a coin between two single models gives for the money that routing costs."""
 
+from collections.abc import Iterator, Mapping
+
 import polars as pl
 
 from pipeline.compare import intervals
@@ -28,11 +30,10 @@ def mix_of(best: Arm, cheapest: Arm, settled: pl.DataFrame) -> Arm:
     ).with_columns(pl.col("cost", "input", "output").round().cast(pl.Int64))
     if not lines.height:
         return Arm("single_mix", None, lines, ("no two models to mix",))
-    notes = (
-        f"{share:.1%} of the rows on the best single model, the others on the cheapest",
-        *_against(routed, lines, share),
-    )
-    return Arm("single_mix", f"{best.model} / {cheapest.model}", lines, notes)
+    mixed = f"{share:.1%} of the rows on the best single model, the others on the cheapest"
+    gain = _gain(routed, lines)
+    name = f"{best.model} / {cheapest.model}"
+    return Arm("single_mix", name, lines, (mixed, *_against(gain, share)), gain)
 
 
 _MIXED = ("cost", "input", "output", "quality")
@@ -47,14 +48,18 @@ def _total(lines: pl.DataFrame, column: str) -> int:
     return int(lines.select(pl.col(column).cast(pl.Int128).sum()).item())
 
 
-def _against(routed: pl.DataFrame, mixed: pl.DataFrame, share: float) -> list[str]:
+def _gain(routed: pl.DataFrame, mixed: pl.DataFrame) -> dict[str, float]:
+    """Return the mean of the routed quality minus the mix's, with its interval; nothing where nobody scored."""
     paired = pl.DataFrame({"routed": routed["quality"], "mix": mixed["quality"]}).drop_nulls()
     if not paired.height:
-        return []
+        return {}
     differences = (paired["routed"] - paired["mix"]).to_numpy()
     low, high = intervals.of_difference(differences)
-    mean = float(differences.mean())
-    says = "better" if low > 0 else "worse" if high < 0 else "no difference to be seen"
-    points = f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points (n = {paired.height:,})"
-    cost = "at the same cost" if 0 < share < 1 else "which costs less" if share else "which costs more"
-    return [f"routed against this mix, {cost}: {points}, {says}"]
+    return {"gain": float(differences.mean()), "gain_low": low, "gain_high": high}
+
+
+def _against(gain: Mapping[str, float], share: float) -> Iterator[str]:
+    if gain:
+        mean, low, high = (f"{100 * gain[name]:+.1f}" for name in ("gain", "gain_low", "gain_high"))
+        cost = "at the same cost" if 0 < share < 1 else "which costs less" if share else "which costs more"
+        yield f"routed against this mix, {cost}: {mean} [{low}, {high}] points"

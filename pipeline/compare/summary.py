@@ -29,6 +29,7 @@ def summarise(scope: str, arm: Arm) -> _Figures:
         figures |= _counts(arm) | _bill(arm) | _quality(scored) | _latency(arm.lines)
     if arm.name != "baseline":
         figures |= _delta(arm.lines)
+    figures |= arm.figures
     return figures | {"note": "; ".join(arm.notes) or None}
 
 

@@ -1,25 +1,38 @@
-"""The compare stage: what was answered, recorded and sampled becomes comparison.parquet."""
+"""The compare stage: what was answered, recorded and sampled becomes comparison.parquet and report.html."""
 
+import json
+from collections import Counter
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import __version__
 from pipeline.catalogue import Catalogue
-from pipeline.compare import compare
+from pipeline.compare import Night, read_night, tabulate
 from pipeline.files import whole_file
 from pipeline.plan import Plan
+from pipeline.report import Told, worse_rows, write_report
 from pipeline.run.outcomes import recorded_outcomes
 from pipeline.run.shadow import Shadow, shadow_outcomes
 from pipeline.spec import Job
 from pipeline.write import Answers
 
 
+class Compared(NamedTuple):
+    """A comparison, and what a report needs beside it."""
+
+    table: pa.Table
+    night: Night
+    outcomes: pl.DataFrame | None
+
+
 def compare_night(
     folder: Path, job: Job, catalogue: Catalogue, planned: tuple[Plan, Shadow], answers: Answers
-) -> pa.Table:
-    """Write comparison.parquet from what lies in *folder*, and return it."""
+) -> Compared:
+    """Write comparison.parquet from what lies in *folder*, and return what it is made of."""
     plan, shadow = planned
     known = [
         frame
@@ -27,7 +40,24 @@ def compare_night(
         if frame is not None
     ]
     outcomes = pl.concat(known, how="diagonal") if known else None
-    table = compare(folder / "outputs.parquet", outcomes=outcomes, job=job)
+    night = read_night(folder / "outputs.parquet", outcomes, job)
+    table = tabulate(night)
     with whole_file(folder / "comparison.parquet") as partial:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
-    return table
+    return Compared(table, night, outcomes)
+
+
+def report_night(folder: Path, job: Job, compared: Compared, summary: dict[str, Any]) -> None:
+    """Write report.html of what lies in *folder*."""
+    worse, count = worse_rows(compared.night, folder / "outputs.parquet", compared.outcomes, job)
+    quarantined = pq.read_table(folder / "quarantine.parquet", columns=["status", "kind"]).to_pylist()
+    told = Told(
+        comparison=compared.table.to_pylist(),
+        plan=json.loads((folder / "plan.json").read_text(encoding="utf-8")),
+        summary=summary,
+        failures=Counter(f"{line['status']}: {line['kind'] or 'unknown'}" for line in quarantined),
+        worse=worse,
+        worse_count=count,
+        version=__version__,
+    )
+    write_report(folder / "report.html", told)

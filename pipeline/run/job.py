@@ -43,7 +43,7 @@ from pipeline.limits import Used
 from pipeline.plan import Plan, PlanOptions, make_plan
 from pipeline.readers import Source, open_source
 from pipeline.records import PICO_USD, Status
-from pipeline.run.comparing import compare_night
+from pipeline.run.comparing import compare_night, report_night
 from pipeline.run.fit import check_fit
 from pipeline.run.options import ExitCode, Report, RunOptions, load
 from pipeline.run.outcomes import write_recordings
@@ -212,6 +212,7 @@ async def _dispatch(
     stop, counters = told
     plan, shadow = planned
     groups = [*plan.groups, *shadow.groups]
+    dispatched: Dispatched | None = None
     cap = night.job.budget.max_usd
     async with AsyncExitStack() as stack:
         routes = await open_routes(
@@ -234,14 +235,13 @@ async def _dispatch(
             group.start_soon(_heed_signals, group.cancel_scope, stop, night.options.grace_s)
             group.start_soon(_watch, night.options, counters, sum(group.requests for group in groups))
             group.start_soon(_end_when_drained, group.cancel_scope, shared)
-            dispatched = Dispatched({}, None)
             dispatched = await dispatch(plan.groups, shared)
             # The sample gets what the rows have left of the budget; that it ends there is no fault of the run.
             if shadow.groups and stop.reason is None:
                 await dispatch(shadow.groups, shared)
             group.cancel_scope.cancel()
-    if stop.reason in _SIGNAL_EXITS:
-        dispatched = dispatched._replace(stopped=stop.reason)
+    if dispatched is None or stop.reason in _SIGNAL_EXITS:
+        dispatched = (dispatched or Dispatched({}, None))._replace(stopped=stop.reason)
     return dispatched, ledger.settled(night.done.records)
 
 
@@ -302,19 +302,21 @@ def _finish(
     )
     if night.options.record is not None:
         write_recordings(night.options.record, plan, answers)
-    comparison = compare_night(night.folder, night.job, night.catalogue, planned, answers)
+    compared = compare_night(night.folder, night.job, night.catalogue, planned, answers)
     if night.options.ledger_text == "hash":
         drop_answers(answers.connection, answers.path)
         for group in (*plan.groups, *shadow.groups):
             shutil.rmtree(group.parts[0].parent)
     stats = article_stats(night.folder / "outputs.parquet", prefix=prefix)
     summary = _summary(night, planned, written, dispatched, ran)
-    summary |= {"usage": stats, "comparison": headline(comparison)}
+    summary |= {"usage": stats, "comparison": headline(compared.table)}
+    if night.job.output.report:
+        report_night(night.folder, night.job, compared, summary)
     write_whole(night.folder / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
     _, counters = ran
     others = (f"{count} answers came from {name}, which was not asked" for name, count in counters.other_models.items())
     told = (*_warnings(night, plan), *others)
-    return Report(_exit_code(night, written, dispatched), summary, plan.summary, comparison, told)
+    return Report(_exit_code(night, written, dispatched), summary, plan.summary, compared.table, told)
 
 
 def _exit_code(night: _Night, written: Written, dispatched: Dispatched) -> ExitCode:
