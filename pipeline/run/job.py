@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -49,12 +48,11 @@ from pipeline.run.options import ExitCode, Report, RunOptions, load
 from pipeline.run.outcomes import write_recordings
 from pipeline.run.routes import open_routes, preflight
 from pipeline.run.shadow import Shadow, plan_shadow
+from pipeline.run.watching import SIGNAL_EXITS, end_when_drained, heed_signals, watch
 from pipeline.spec import Job
 from pipeline.write import Answers, Written, write_outputs
 
-_WATCH_EVERY_S = 0.2
 _DAY_S = 86_400
-_SIGNAL_EXITS = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
 
 
 class _Night(NamedTuple):
@@ -232,15 +230,15 @@ async def _dispatch(
                 stop=stop,
                 rng=random.Random(),
             )
-            group.start_soon(_heed_signals, group.cancel_scope, stop, night.options.grace_s)
-            group.start_soon(_watch, night.options, counters, sum(group.requests for group in groups))
-            group.start_soon(_end_when_drained, group.cancel_scope, shared)
+            group.start_soon(heed_signals, group.cancel_scope, stop, night.options.grace_s)
+            group.start_soon(watch, night.options, counters, sum(group.requests for group in groups))
+            group.start_soon(end_when_drained, group.cancel_scope, shared)
             dispatched = await dispatch(plan.groups, shared)
             # The sample gets what the rows have left of the budget; that it ends there is no fault of the run.
             if shadow.groups and stop.reason is None:
                 await dispatch(shadow.groups, shared)
             group.cancel_scope.cancel()
-    if dispatched is None or stop.reason in _SIGNAL_EXITS:
+    if dispatched is None or stop.reason in SIGNAL_EXITS:
         dispatched = (dispatched or Dispatched({}, None))._replace(stopped=stop.reason)
     return dispatched, ledger.settled(night.done.records)
 
@@ -248,30 +246,6 @@ async def _dispatch(
 def _used_today(connection: sqlite3.Connection, night: _Night) -> dict[str, Used]:
     midnight = time.time() // _DAY_S * _DAY_S
     return {model: Used(*sums) for model, sums in used_since(connection, night.ledger_path, midnight).items()}
-
-
-async def _heed_signals(work: anyio.CancelScope, stop: StopSignal, grace_s: float) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            if stop.reason in _SIGNAL_EXITS:
-                break
-            stop.set(signal.Signals(number).name)
-            work.deadline = anyio.current_time() + grace_s
-    work.cancel()
-
-
-async def _end_when_drained(work: anyio.CancelScope, shared: Shared) -> None:
-    """Once the run is to stop, end it when nothing is under way, though some may wait for their turn at a limit."""
-    await shared.stop.wait()
-    while shared.counters.under_way or not shared.ledger.is_idle:  # noqa: ASYNC110 - a hot path keeps these two
-        await anyio.sleep(_WATCH_EVERY_S)
-    work.cancel()
-
-
-async def _watch(options: RunOptions, counters: Counters, requests: int) -> None:
-    while True:
-        options.watch(counters, requests)
-        await anyio.sleep(_WATCH_EVERY_S)
 
 
 def _finish(
@@ -283,7 +257,7 @@ def _finish(
 ) -> Report:
     """Write the outputs and the comparison, and say how it went. After a signal there is no time to write them."""
     plan, shadow = planned
-    signalled = _SIGNAL_EXITS.get(dispatched.stopped or "")
+    signalled = SIGNAL_EXITS.get(dispatched.stopped or "")
     if signalled is not None:
         return Report(signalled, _summary(night, planned, None, dispatched, ran), plan.summary)
     prefix = night.job.output.prefix
