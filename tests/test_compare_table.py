@@ -140,6 +140,12 @@ def test_no_name_breaks_a_line_or_steers_a_terminal(scope, model, note, cost) ->
     assert row.replace("\\\\", "").replace("\\|", "").count("|") == 11
 
 
+def test_marks_that_take_no_column_do_not_make_a_line_longer() -> None:
+    """A name of letters with accents of their own is cut by characters, too."""
+    line = ROUTED | {"scope": "e\u0301" * 100, "model": "a" * 60 + "\u0301" * 90, "note": "o\u0308" * 150}
+    assert max(map(len, to_text(a_table(line)).split("\n"))) <= WIDTH
+
+
 def test_wide_characters_keep_the_columns() -> None:
     """Chinese names take two columns a character, and are cut by columns."""
     text = to_text(a_table(ROUTED | {"model": "模型" * 60}, BASELINE))

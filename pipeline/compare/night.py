@@ -48,12 +48,13 @@ _OUTCOMES: dict[str, pl.DataType | type[pl.DataType]] = {
 class Night(NamedTuple):
     """What the arms are made of. Costs are whole pico-USD; a request asked once for several rows counts on the first.
 
-    `rows`, in input order: row, status, task, model, input, output, cost, measured (usage was reported), answered,
-    latency, metric, quality and its `PARTS`, baseline_model, baseline_cost (recorded, otherwise estimated),
-    baseline_measured, of a recorded baseline answer, null without one, baseline_input, baseline_output,
-    baseline_answered, baseline_latency, baseline_quality and its parts, and the columns of `groups`, which has the name
-    of each in scopes. `answers`, recorded or sampled: row, model, kind, same (as the model's first answer), pool (the
-    models that are recorded to have answered the row), input, output, cost, answered, latency, quality and its parts.
+    `rows`, in input order: row, status, task, model, input, output, cost, measured (usage was reported), asked (the
+    first of its kind, and sent), answered, latency, metric, quality and its `PARTS`, baseline_model, baseline_estimate
+    (the same tokens at its price), baseline_cost (recorded, otherwise estimated), baseline_measured, of a recorded
+    baseline answer, null without one, baseline_input, baseline_output, baseline_answered, baseline_latency,
+    baseline_quality and its parts, and the columns of `groups`, which has the name of each in scopes. `answers`,
+    recorded or sampled: row, model, kind, same (as the model's first answer), pool (the models that are recorded to
+    have answered the row), input, output, cost, answered, latency, quality and its parts.
     Where the baseline was sampled, `rows` also have the columns of `weigh`.
     """
 
@@ -144,6 +145,7 @@ class _Digest:
             _pico("baseline_cost"),
             # Where nothing was asked, the cost is known to be nothing.
             (pl.col("usage").fill_null(UsageStatus.MEASURED) == UsageStatus.MEASURED).alias("measured"),
+            (pl.col("first") & pl.col("usage").is_not_null()).alias("asked"),
             "answered",
             pl.col("latency").cast(pl.Float64),
             "quality",

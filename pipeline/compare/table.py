@@ -155,9 +155,10 @@ def _length(text: str) -> int:
 
 
 def _cut(text: str, width: int) -> str:
-    if _length(text) <= width:
+    """Cut *text* to *width* columns, and to as many characters, since marks that take no column can be endless."""
+    if max(_length(text), len(text)) <= width:
         return text
-    kept = text[:width]
+    kept = text[: width - 1]
     while _length(kept) > width - 1:
         kept = kept[:-1]
     return kept + "…"

@@ -74,6 +74,8 @@ def _texts(outputs: Path, rows: list[int], job: Job) -> dict[int, tuple[str, str
                     line = batch.slice(row - start, 1).to_pylist()[0]
                     found[row] = (_prompt(line, wanted), _short(line[answer]))
             start += batch.num_rows
+            if len(found) == len(rows):
+                break
     return found
 
 

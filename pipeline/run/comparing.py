@@ -1,7 +1,6 @@
 """The compare stage: what was answered, recorded and sampled becomes comparison.parquet and report.html."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,12 +49,13 @@ def compare_night(
 def report_night(folder: Path, job: Job, compared: Compared, summary: dict[str, Any]) -> None:
     """Write report.html of what lies in *folder*."""
     worse, count = worse_rows(compared.night, folder / "outputs.parquet", compared.outcomes, job)
-    quarantined = pq.read_table(folder / "quarantine.parquet", columns=["status", "kind"]).to_pylist()
+    classes = pl.concat_str("status", pl.col("kind").replace("", "unknown").fill_null("unknown"), separator=": ")
+    quarantined = pl.read_parquet(folder / "quarantine.parquet", columns=["status", "kind"]).select(classes)
     told = Told(
         comparison=compared.table.to_pylist(),
         plan=json.loads((folder / "plan.json").read_text(encoding="utf-8")),
         summary=summary,
-        failures=Counter(f"{line['status']}: {line['kind'] or 'unknown'}" for line in quarantined),
+        failures=dict(quarantined.to_series().value_counts(sort=True).iter_rows()),
         worse=worse,
         worse_count=count,
         version=__version__,

@@ -236,7 +236,8 @@ async def _dispatch(
             dispatched = await dispatch(plan.groups, shared)
             # The sample gets what the rows have left of the budget; that it ends there is no fault of the run.
             if shadow.groups and stop.reason is None:
-                await dispatch(shadow.groups, shared)
+                sampled = await dispatch(shadow.groups, shared)
+                dispatched = dispatched._replace(halted=sampled.halted)
             group.cancel_scope.cancel()
     if dispatched is None or stop.reason in SIGNAL_EXITS:
         dispatched = (dispatched or Dispatched({}, None))._replace(stopped=stop.reason)
@@ -281,9 +282,8 @@ def _finish(
         drop_answers(answers.connection, answers.path)
         for group in (*plan.groups, *shadow.groups):
             shutil.rmtree(group.parts[0].parent)
-    stats = article_stats(night.folder / "outputs.parquet", prefix=prefix)
     summary = _summary(night, planned, written, dispatched, ran)
-    summary |= {"usage": stats, "comparison": headline(compared.table)}
+    summary |= {"usage": article_stats(compared.night), "comparison": headline(compared.table)}
     if night.job.output.report:
         report_night(night.folder, night.job, compared, summary)
     write_whole(night.folder / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
