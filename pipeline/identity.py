@@ -43,6 +43,11 @@ def request_hasher(model: str, parameters: Parameters) -> RequestHasher:
     return request_id
 
 
+def repeat_id(request_id: bytes) -> bytes:
+    """Return the id of asking *request_id* a second time, whatever was said the first time."""
+    return hashlib.blake2b(request_id, digest_size=ID_BYTES, person=b"rowroute-again").digest()
+
+
 def as_ids(packed: bytes) -> Ids:
     """View concatenated 16-byte ids as an array of shape (n, 2)."""
     return np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(-1, 2)

@@ -58,6 +58,8 @@ UsdCap = Annotated[
 OneOrMany = Annotated[list[str], BeforeValidator(_one_or_many), Field(min_length=1)]
 
 
+AGREEMENT = "agreement"  # not a scorer of its own: the baseline's answer is the reference
+
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
 
@@ -208,6 +210,7 @@ class Output(_Section):
     path: str
     prefix: str = Field("llm_", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     choices: list[str] = Field(default_factory=list, description="the only answers allowed")
+    report: bool = Field(default=True, description="write report.html as well")
     answer_schema: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema of the answer")
     repair: bool = Field(default=True, description="ask once more when an answer has the wrong form")
 
@@ -232,14 +235,38 @@ class Output(_Section):
         return self
 
 
+class ScoreRule(_Section):
+    """`[[score]]`: who scores which rows; of several, a row takes the first that applies to it."""
+
+    scorer: str = Field(description='a built-in scorer, "recorded", "agreement" or package.module:function')
+    column: OneOrMany | None = Field(
+        None, description="column of references; the rule applies where it is not null. Of several: a struct of them"
+    )
+    task: Task | None = Field(None, description="the rule applies to rows of this task only")
+
+    @model_validator(mode="after")
+    def _has_reference(self) -> Self:
+        if (self.column is None) != (self.scorer == AGREEMENT):
+            raise ValueError(
+                "agreement compares with the baseline's answer and takes no column"
+                if self.column
+                else "column is required: the references to score with"
+            )
+        return self
+
+
 class Compare(_Section):
     """`[compare]`: how cost and quality are set side by side."""
 
     references: dict[str, str] = Field(
-        default_factory=dict,
-        description="scorer = column of references; a row is scored by the first one whose column is not null",
+        default_factory=dict, description="the short form of [[score]]: scorer = column of references"
     )
     by: list[str] = Field(default_factory=list, description="further columns to group by, beside the task")
+    shadow: int = Field(
+        0, ge=0, description="rows, drawn at random by task and difficulty, that the baseline is asked too"
+    )
+    shadow_twice: bool = Field(default=False, description="ask it twice: how often it disagrees with itself")
+    seed: int = Field(0, description="of the draw")
 
 
 class Job(_Section):
@@ -254,7 +281,14 @@ class Job(_Section):
     catalogue: list[str] = Field(default_factory=list, description="further model files; later ones win by name")
     budget: Budget = Field(default_factory=Budget)
     output: Output
+    score: list[ScoreRule] = Field(default_factory=list)
     compare: Compare = Field(default_factory=Compare)
+
+    @property
+    def score_rules(self) -> list[ScoreRule]:
+        """Return `[[score]]`, then what `[compare] references` says in short."""
+        short = self.compare.references.items()
+        return [*self.score, *(ScoreRule(scorer=scorer, column=[column], task=None) for scorer, column in short)]
 
 
 class ModelFile(_Section):

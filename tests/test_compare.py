@@ -257,25 +257,25 @@ def test_rows_of_each_kind_are_counted(tmp_path) -> None:
 
 def test_lost_rows_are_no_saving(tmp_path) -> None:
     """A night in which every row failed at no cost has saved nothing and answered nothing right."""
-    rows = [a_row(place, llm_status="failed", llm_answer=None, llm_cost_usd=Decimal(0)) for place in range(30)]
-    outcomes = [an_outcome(place, "large") for place in range(30)]
+    rows = [a_row(place, llm_status="failed", llm_answer=None, llm_cost_usd=Decimal(0)) for place in range(45)]
+    outcomes = [an_outcome(place, "large") for place in range(45)]
     found = compared(tmp_path, rows, outcomes)
     routed = found["all", "routed"]
     assert (routed["saving"], routed["saving_verdict"], routed["baseline_cost_usd"]) == (None, None, 0)
     assert (routed["quality"], routed["delta"], routed["verdict"]) == (0, -1, "worse")
-    assert found["all", "baseline"]["cost_usd"] == Decimal("0.30")
+    assert found["all", "baseline"]["cost_usd"] == Decimal("0.45")
 
 
 def test_a_free_model_and_a_free_baseline_divide_nothing(tmp_path) -> None:
     """A free routed model saves all; on a free baseline there is nothing to save."""
-    free = [a_row(place, llm_cost_usd=Decimal(0)) for place in range(25)]
+    free = [a_row(place, llm_cost_usd=Decimal(0)) for place in range(45)]
     line = compared(tmp_path, free)["all", "routed"]
     assert (line["saving"], line["saving_verdict"]) == (1, "cheaper")
     found = compared(tmp_path, [row | {"llm_baseline_cost_usd": Decimal(0)} for row in free])
     assert found["all", "routed"]["saving"] is found["all", "baseline"]["saving"] is None
 
 
-@given(costs=st.lists(st.integers(1, 10**6).map(Decimal), min_size=1, max_size=40))
+@given(costs=st.lists(st.integers(1, 10**6).map(Decimal), min_size=1, max_size=60))
 @settings(max_examples=15)
 def test_an_arm_like_the_baseline_saves_nothing(tmp_path_factory, costs) -> None:
     """Equal costs and answers give a saving and a difference of exactly 0, and no significant saving."""
@@ -288,26 +288,28 @@ def test_an_arm_like_the_baseline_saves_nothing(tmp_path_factory, costs) -> None
     for arm in ("routed", "best_single", "cheapest_single"):
         line = found["all", arm]
         assert (line["saving"], line["delta"]) == (0, 0)
-        assert line["saving_verdict"] == ("no significant saving" if len(costs) >= 20 else "too few rows to say")
+        assert line["saving_verdict"] == ("no significant saving" if len(costs) >= 40 else "too few rows to say")
         assert line["verdict"] == "too few rows to say"
 
 
 def test_no_rows_at_all_make_a_comparison(tmp_path) -> None:
     """An empty night has its scope and its arms, with nothing in them."""
     found = compared(tmp_path, [])
-    assert list(found) == [("all", arm) for arm in ("routed", "baseline", "best_single", "cheapest_single")]
+    assert list(found) == [
+        ("all", arm) for arm in ("routed", "baseline", "best_single", "cheapest_single", "single_mix")
+    ]
     assert (found["all", "routed"]["rows"], found["all", "routed"]["cost_usd"]) == (0, 0)
     assert found["all", "best_single"]["cost_usd"] is None
 
 
 def test_without_recorded_answers_the_baseline_is_an_estimate(tmp_path) -> None:
     """Its cost is there and marked, its quality is not, and the single-model arms say why they are empty."""
-    found = compared(tmp_path, [a_row(place) for place in range(30)])
+    found = compared(tmp_path, [a_row(place) for place in range(45)])
     baseline = found["all", "baseline"]
-    assert (baseline["cost_usd"], baseline["cost_kind"], baseline["measured_rows"]) == (Decimal("0.3"), "estimated", 0)
+    assert (baseline["cost_usd"], baseline["cost_kind"], baseline["measured_rows"]) == (Decimal("0.45"), "estimated", 0)
     assert (baseline["ok"], baseline["quality"], baseline["latency_p50_s"]) == (None, None, None)
     assert baseline["note"] == (
-        "rows estimated, the same tokens at its price: 30; rows without an answer of its own to score: 30"
+        "rows estimated, the same tokens at its price: 45; rows without an answer of its own to score: 45"
     )
     routed = found["all", "routed"]
     assert (routed["saving"], routed["saving_verdict"]) == (pytest.approx(0.9), "cheaper")
@@ -512,4 +514,4 @@ def test_outputs_that_cannot_be_read_are_named(tmp_path, content) -> None:
 def test_every_column_is_described() -> None:
     """A column of the comparison says what it is, or is the upper end of the one before."""
     silent = [field.name for field in COMPARISON_SCHEMA if not field.metadata]
-    assert silent == ["saving_high", "quality_high", "delta_high", "latency_p95_s"]
+    assert silent == ["saving_high", "quality_high", "delta_high", "gain_high", "latency_p95_s"]

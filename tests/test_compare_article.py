@@ -8,10 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.compare import article_stats
+from pipeline.compare import article_stats, read_night
 from pipeline.errors import JobError
+from pipeline.spec import Job, validate
 
 PAGE = (Path(__file__).parent.parent / "docs" / "cost-method.md").read_text()
+REQUIRED = {"name": "night", "input": {"path": "in"}, "prompt": {"column": "prompt"}, "output": {"path": "out"}}
+JOB = validate(Job, REQUIRED, where="test")
 MONEY = pa.decimal128(18, 12)
 SCHEMA = pa.schema(
     [
@@ -24,6 +27,8 @@ SCHEMA = pa.schema(
         ("llm_baseline_model", pa.string()),
         ("llm_baseline_cost_usd", MONEY),
         ("llm_latency_s", pa.float64()),
+        ("llm_status", pa.string()),
+        ("llm_task", pa.string()),
     ]
 )
 
@@ -39,13 +44,15 @@ def a_row(number, **changes):
         "llm_baseline_model": "gpt-4o",
         "llm_baseline_cost_usd": Decimal("0.0075"),
         "llm_latency_s": 1.5,
+        "llm_status": "ok",
+        "llm_task": "general",
     } | changes
 
 
 def stats(folder, rows):
     path = folder / "outputs.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
-    return article_stats(path)
+    return article_stats(read_night(path, None, JOB))
 
 
 def test_the_articles_statistics_are_all_there(tmp_path) -> None:
@@ -82,7 +89,7 @@ def test_a_missing_column_is_named(tmp_path) -> None:
     """Outputs with another prefix say which columns there are."""
     pq.write_table(pa.table({"answer": ["yes"]}), tmp_path / "outputs.parquet")
     with pytest.raises(JobError, match="no column 'llm_model'"):
-        article_stats(tmp_path / "outputs.parquet")
+        read_night(tmp_path / "outputs.parquet", None, JOB)
 
 
 def cells(heading):

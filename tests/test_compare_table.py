@@ -31,6 +31,9 @@ ROUTED = {
     "quality": 0.8125,
     "quality_low": 0.797,
     "quality_high": 0.828,
+    "corpus_metric": "macro-F1",
+    "corpus_score": 0.7981,
+    "confusion": None,
     "paired": 2_000,
     "delta": -0.004,
     "delta_low": -0.0151,
@@ -77,11 +80,11 @@ def test_a_table_says_it_all() -> None:
         ],
         ["baseline", "large", "3,000", "~1,851.20", "0.0", "0"],
         ["verdict against the baseline: quality: too few rows to say (n = 2,000); cost: cheaper (n = 3,000)"],
+        ["macro-F1 %: routed 79.8"],
         ["routed: rows without an answer, at quality 0 and no baseline cost: 10"],
         ["best single: no recorded answers to choose from"],
-        [""],
     ]  # fmt: skip
-    assert lines[9].startswith("[low, high]: 95% interval. ~: estimated.")
+    assert lines[10].startswith("[low, high]: 95% interval. ~: estimated.")
 
 
 def test_a_column_without_a_figure_is_left_out() -> None:
@@ -135,6 +138,12 @@ def test_no_name_breaks_a_line_or_steers_a_terminal(scope, model, note, cost) ->
     assert page.replace("\n", "").isprintable()
     (row,) = [part for part in page.split("\n")[2:] if part.startswith("|")]
     assert row.replace("\\\\", "").replace("\\|", "").count("|") == 11
+
+
+def test_marks_that_take_no_column_do_not_make_a_line_longer() -> None:
+    """A name of letters with accents of their own is cut by characters, too."""
+    line = ROUTED | {"scope": "e\u0301" * 100, "model": "a" * 60 + "\u0301" * 90, "note": "o\u0308" * 150}
+    assert max(map(len, to_text(a_table(line)).split("\n"))) <= WIDTH
 
 
 def test_wide_characters_keep_the_columns() -> None:

@@ -36,7 +36,7 @@ def test_the_make_targets_in_the_readme_exist() -> None:
 def test_the_commands_in_the_readme_run(tmp_path: Path) -> None:
     """The README's rowroute lines run one after the other, on recorded answers in place of a provider."""
     lines = re.findall(r"^\$ rowroute (.+?)(?:\s+#.*)?$", README, re.MULTILINE)
-    assert [line.split()[0] for line in lines] == ["init", "plan", "run", "compare"]
+    assert [line.split()[0] for line in lines] == ["init", "plan", "run", "compare", "history"]
     for line in lines:
         if line.startswith("plan"):
             job = (ROOT / "jobs" / "night.toml").read_text().replace('"data/', f'"{ROOT}/data/')

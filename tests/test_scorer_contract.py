@@ -9,6 +9,7 @@ from pipeline.scorers import BUILT_IN, Score, find_scorer
 # A right reference of each scorer, and an answer that must score 1 against it.
 RIGHT = {
     "exact": ("Paris", "Paris"),
+    "normalised": ("the Eiffel Tower", "Eiffel tower."),
     "label": ("card_arrival", "Label: Card arrival."),
     "number": ("#### 1000", "It is 1,000."),
     "choice": ("C", "The answer is (C)."),
@@ -16,6 +17,7 @@ RIGHT = {
     "chrf": ("Guten Morgen", "Guten Morgen"),
     "chrfpp": ("Guten Morgen", "Guten Morgen"),
     "bleu": ("Guten Morgen", "Guten Morgen"),
+    "tests": ("assert double(2) == 4", "```python\ndef double(x):\n    return 2 * x\n```"),
 }
 
 texts = st.text(max_size=60) | st.sampled_from(

@@ -197,7 +197,7 @@ def test_a_scorer_is_found_by_dotted_path() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("exakt", "built in: exact, label"),
+        ("exakt", "built in: exact, normalised, label"),
         ("nowhere.at_all:score", "No module named 'nowhere'"),
         ("pipeline.scorers.exact:nothing", "nothing"),
         ("pipeline.scorers:BUILT_IN", "is not a function"),

@@ -4,7 +4,6 @@ import gc
 import json
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -15,31 +14,20 @@ from typing import Any, TextIO
 import click
 
 from pipeline import __version__
+from pipeline.cli.nights import compare, fail_if_option, history
+from pipeline.cli.output import print_out as _print
+from pipeline.cli.output import say as _say
 from pipeline.cli.route import add_route_commands
 from pipeline.cli.texts import plan_text, report_text, table
 from pipeline.errors import JobError, LockedError
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_CANNOT_RUN, _DEFECT, _LOCKED, _INTERRUPTED = 2, 70, 75, 130
+_CANNOT_RUN, _WORSE, _DEFECT, _LOCKED, _INTERRUPTED = 2, 6, 70, 75, 130
 logger = logging.getLogger("rowroute")
 
 # Read when polars is imported. Batches are small: more threads would spend more CPU on each other than they save.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 # Of polars' allocator: batch follows batch, so memory given back to the system would be asked for again at once.
 os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:10000,muzzy_decay_ms:10000")
-
-
-def _print(text: str, *, err: bool = False) -> None:
-    """Print to stdout or stderr, and do not mind when nobody listens any more: behind `head` a run goes on."""
-    try:
-        click.echo(text, err=err)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), (sys.stderr if err else sys.stdout).fileno())
-
-
-def _say(text: str) -> None:
-    """Print to stderr; a row's text must not drive the terminal."""
-    _print(_CONTROL.sub("", text), err=True)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
@@ -80,6 +68,7 @@ def main() -> None:
     \b
     Exit codes: 0 all rows ok; 1 finished, more rows failed than --tolerate; 2 the job can't run as written;
     3 stopped by auth, quota or a dead provider (run it again); 4 cost cap (raise it, run again);
+    6 quality is worse than the baseline's and --fail-if worse was given;
     70 a defect in rowroute; 75 another run holds the job; 130/143 interrupted (run it again).
     """
 
@@ -148,7 +137,8 @@ def _options(given: dict[str, Any]) -> Any:
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Ask by so many processes.")
 @click.option("--record", type=click.Path(path_type=Path), help="Keep the answers in a file that can be replayed.")
-def run(*, dry_run: bool, yes: bool, tolerate: str, **given: Any) -> None:
+@fail_if_option
+def run(*, dry_run: bool, yes: bool, tolerate: str, fail_if: str | None, **given: Any) -> None:
     """Run JOB: plan, ask, write outputs.parquet and comparison.parquet. Run it again to continue."""
     from pipeline.run import Tolerance, plan_job, run_job
 
@@ -160,7 +150,7 @@ def run(*, dry_run: bool, yes: bool, tolerate: str, **given: Any) -> None:
     with _progress(quiet=quiet) as watch:
         report = run_job(options._replace(watch=watch, confirm=_confirm(yes=yes, quiet=quiet)))
     _show_report(report, quiet=quiet, as_json=as_json)
-    sys.exit(report.exit_code)
+    sys.exit(report.exit_code or (_WORSE if fail_if and report.worse else 0))
 
 
 @main.command()
@@ -226,20 +216,8 @@ def classify(*, input_: str, column: str, image_column: str | None, output: Path
     _say(f"{rows} rows labelled in {output}")
 
 
-@main.command()
-@click.argument("folder", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--markdown", is_flag=True, help="As a Markdown table.")
-def compare(*, folder: Path, as_json: bool, markdown: bool) -> None:
-    """Show the comparison of a finished run in OUT."""
-    from pipeline.compare import to_markdown, to_text
-    from pipeline.run import read_comparison
-
-    comparison = read_comparison(folder)
-    if as_json:
-        _print(json.dumps(comparison.to_pylist(), indent=2, default=str))
-    else:
-        _print(to_markdown(comparison) if markdown else to_text(comparison))
+main.add_command(compare)
+main.add_command(history)
 
 
 @main.group()
@@ -320,7 +298,8 @@ def _confirm(*, yes: bool, quiet: bool) -> Callable[[Any], bool]:
     def confirm(planned: Any) -> bool:
         if not quiet:
             _say(plan_text(planned))
-        if yes or not planned.total("cost_usd") or not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        costs = planned.total("cost_usd") or (planned.shadow is not None and planned.shadow["new"])
+        if yes or not costs or not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
             return True
         return click.confirm("Send it?", err=True)
 

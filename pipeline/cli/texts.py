@@ -34,6 +34,11 @@ def plan_text(planned: Any) -> str:
         f"({planned.total('cost_low_usd'):.4f} to {planned.total('cost_high_usd'):.4f}), "
         f"baseline {planned.total('baseline_cost_usd'):.4f} USD"
     )
+    if planned.shadow is not None:
+        text.append(
+            f"shadow sample: {planned.shadow['rows']} rows to the baseline as well, {planned.shadow['new']} requests "
+            f"to send, about {float(planned.shadow['cost_usd']):.4f} USD more"
+        )
     text += [f"{count} rows can't be asked: {code}" for code, count in planned.unanswerable.items()]
     text += [f"{count} requests ended {status} before and are not asked again (--retry-failed asks them)"
              for status, count in planned.earlier.items() if status != "ok"]  # fmt: skip

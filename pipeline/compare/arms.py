@@ -1,33 +1,24 @@
 """The arms of a scope: what was routed, the baseline, and the best and the cheapest single model, on the same rows."""
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import polars as pl
 
+from pipeline.compare.arm import Arm, rows_where
+from pipeline.compare.mix import mix_of
+from pipeline.compare.night import AGAIN, PARTS
 from pipeline.records import Status
 
 _SHOWN_MODELS = 3
 
 
-class Arm(NamedTuple):
-    """One way to have answered the rows of a scope.
-
-    `lines` has a line per row: cost (pico-USD), measured, input, output, answered, latency, metric, quality,
-    baseline_cost and baseline_quality; of the routed arm also status.
-    """
-
-    name: str
-    model: str | None
-    lines: pl.DataFrame
-    notes: tuple[str, ...]
-
-
 def arms_of(rows: pl.DataFrame, answers: pl.DataFrame) -> Iterator[Arm]:
     """Yield the arms for the *rows* of a scope, with *answers* recorded on any rows."""
     settled = rows_where(rows, pl.col("status") != Status.PENDING)
-    compared = settled.select("row", "metric", "baseline_cost", "baseline_quality")
-    recorded = answers.join(compared, on="row").with_columns(measured=pl.lit(value=True))
+    weight = [name for name in rows.columns if name == "weight"]
+    compared = settled.select("row", "metric", "baseline_cost", "baseline_quality", *weight)
+    joined = answers.join(compared, on="row").with_columns(measured=pl.lit(value=True))
+    recorded = rows_where(joined, pl.col("pool").is_not_null())
     yield _routed(rows)
     yield _baseline(settled)
     models = recorded.group_by("pool", "model").agg(
@@ -36,8 +27,12 @@ def arms_of(rows: pl.DataFrame, answers: pl.DataFrame) -> Iterator[Arm]:
     )
     cheapest_first = [pl.col("cost"), -pl.col("quality"), pl.col("model")]
     best_first = [-pl.col("quality"), pl.col("cost"), pl.col("model")]
-    yield _single("best_single", recorded, models.drop_nulls("quality").sort(best_first), settled.height)
-    yield _single("cheapest_single", recorded, models.sort(cheapest_first, nulls_last=True), settled.height)
+    best = _single("best_single", recorded, models.drop_nulls("quality").sort(best_first), settled.height)
+    cheapest = _single("cheapest_single", recorded, models.sort(cheapest_first, nulls_last=True), settled.height)
+    yield from (best, cheapest, mix_of(best, cheapest, settled))
+    again = joined.filter(pl.col("kind") == AGAIN)
+    if again.height:
+        yield _again(again)
 
 
 def _routed(rows: pl.DataFrame) -> Arm:
@@ -72,11 +67,14 @@ def _baseline(settled: pl.DataFrame) -> Arm:
         answered=pl.col("baseline_answered").fill_null(value=True),
         latency="baseline_latency",
         quality="baseline_quality",
+        **{part: f"baseline_{part}" for part in PARTS},
+        **{name: name for name in settled.columns if name == "weight"},
     )
     estimated = lines.height - int(lines.get_column("measured").sum())
     unscored = lines.select((pl.col("metric").is_not_null() & pl.col("quality").is_null()).sum()).item()
+    scaled = ", scaled by task and difficulty as the sample says" if "weight" in settled.columns else ""
     notes = {
-        f"rows estimated, the same tokens at its price: {estimated:,}": estimated,
+        f"rows estimated, the same tokens at its price{scaled}: {estimated:,}": estimated,
         f"rows without an answer of its own to score: {unscored:,}": unscored,
     }
     return Arm("baseline", _names(priced.get_column("baseline_model")), lines, _true(notes))
@@ -94,10 +92,11 @@ def _single(name: str, recorded: pl.DataFrame, models: pl.DataFrame, rows: int) 
     return Arm(name, _names(lines.get_column("model")), lines, _true(notes))
 
 
-def rows_where(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
-    """Return the rows that meet *condition*, without a copy where all do."""
-    meets = rows.select(condition).to_series()
-    return rows if meets.all() else rows.filter(meets)
+def _again(lines: pl.DataFrame) -> Arm:
+    """Return what the baseline said when it was asked once more: how much of a difference is noise."""
+    same = lines.get_column("same").drop_nulls()
+    note = f"answers that differ from the baseline's first: {len(same) - int(same.sum()):,} of {len(same):,}"
+    return Arm("baseline_again", _names(lines.get_column("model")), lines, (note,))
 
 
 def _names(models: pl.Series) -> str | None:

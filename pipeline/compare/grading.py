@@ -1,54 +1,106 @@
 """Which scorer scores a row, and what it says of an answer."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from pipeline.errors import JobError
 from pipeline.scorers import Score, Scorer, find_scorer
+from pipeline.spec import AGREEMENT, ScoreRule
 
 RECORDED = "recorded"  # not a scorer: the score that came with the recorded answer counts
+_BASELINE = "baseline_answer"
+_GRADES = {"quality": pl.Float64(), "gold": pl.String(), "said": pl.String(), "counts": pl.List(pl.Int32())}
+
+
+class _Rule(NamedTuple):
+    name: str
+    task: str | None
+    fields: dict[str, str]  # our column -> name of the reference's field
+    scorer: Scorer | None  # None: the grade is recorded
 
 
 class Grader:
-    """The scorers of a job, *references* being scorer name = column of references.
+    """The scorers of a job.
 
-    A frame to grade holds the columns `answer`, `metric` and, under the names in `columns`, the references.
+    A frame to grade holds the columns `answer`, `rule` and, under the names in `columns`, the references; one to choose
+    a rule for also `task` and, where `uses_baseline`, `baseline_answer`.
     """
 
-    def __init__(self, references: Mapping[str, str]) -> None:
-        self.columns = {f"reference {name}": column for name, column in references.items()}
-        self._scorers = {name: find_scorer(name) for name in references if name != RECORDED}
+    def __init__(self, rules: Sequence[ScoreRule]) -> None:
+        self.columns: dict[str, str] = {}  # our name -> input column
+        self._rules: list[_Rule] = []
+        for number, rule in enumerate(rules):
+            fields = {f"reference {number} {column}": column for column in rule.column or []}
+            self.columns |= fields
+            self._rules.append(_Rule(rule.scorer, rule.task, fields or {_BASELINE: _BASELINE}, scorer_of(rule.scorer)))
 
     @property
     def reads_answers(self) -> bool:
         """Whether the texts of the answers are needed at all."""
-        return bool(self.columns)
+        return bool(self._rules)
 
-    def metric(self) -> pl.Expr:
-        """Return the name of a row's scorer: the first whose reference is not null; null where there is none."""
-        names = [name.removeprefix("reference ") for name in self.columns]
-        cases = [pl.when(pl.col(f"reference {name}").is_not_null()).then(pl.lit(name)) for name in names]
-        return pl.coalesce(*cases, pl.lit(None, dtype=pl.String))
+    @property
+    def references(self) -> list[str]:
+        """Return the columns with references, as a frame to grade has them."""
+        return [*self.columns, *([_BASELINE] if self.uses_baseline else [])]
 
-    def grade(self, frame: pl.DataFrame) -> pl.Series:
-        """Return the score of each answer; null without answer, scorer or usable reference."""
-        scores: list[float | None] = [None] * frame.height
-        for name, scorer in self._scorers.items():
-            mine = frame.select(place=pl.int_range(pl.len()), use=pl.col("metric") == name, said="answer").filter("use")
-            references = frame.get_column(f"reference {name}").gather(mine.get_column("place"))
-            for place, answer, reference in zip(mine["place"], mine["said"], references.to_list(), strict=True):
-                if answer is not None:
-                    scores[place] = _value(name, scorer, answer, reference)
-        return pl.Series("quality", scores, dtype=pl.Float64)
+    @property
+    def uses_baseline(self) -> bool:
+        """Whether answers are compared with the baseline's."""
+        return any(rule.name == AGREEMENT for rule in self._rules)
+
+    def choose(self) -> tuple[pl.Expr, pl.Expr]:
+        """Return `rule`, the number of the first rule that applies to a row, and `metric`, its scorer's name."""
+        applies = [self._applies(rule) for rule in self._rules]
+        numbers = [pl.when(test).then(pl.lit(number)) for number, test in enumerate(applies)]
+        names = [pl.when(test).then(pl.lit(rule.name)) for rule, test in zip(self._rules, applies, strict=True)]
+        return (
+            pl.coalesce(*numbers, pl.lit(None, dtype=pl.Int32)).cast(pl.Int32).alias("rule"),
+            pl.coalesce(*names, pl.lit(None, dtype=pl.String)).alias("metric"),
+        )
+
+    def _applies(self, rule: _Rule) -> pl.Expr:
+        there = pl.col(next(iter(rule.fields))).is_not_null()
+        return there if rule.task is None else there & (pl.col("task") == rule.task)
+
+    def grade(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the score of each answer as `quality`, null without answer, scorer or usable reference.
+
+        Its parts are `gold` and `said`, a reference label and the one said, or `counts`.
+        """
+        grades: list[tuple[Any, ...]] = [(None,) * len(_GRADES)] * frame.height
+        for number, rule in enumerate(self._rules):
+            if rule.scorer is None:
+                continue
+            mine = frame.with_row_index("place").filter(pl.col("rule") == number, pl.col("answer").is_not_null())
+            for place, answer, reference in zip(mine["place"], mine["answer"], _references(mine, rule), strict=True):
+                grades[place] = _grade(rule, answer, reference)
+        return pl.DataFrame(grades, schema=_GRADES, orient="row")
 
 
-def _value(name: str, scorer: Scorer, answer: str, reference: Any) -> float | None:
-    try:
-        score: object = scorer(answer, reference)  # of a user's function, anything
-    except ValueError:
+def scorer_of(name: str) -> Scorer | None:
+    """Return the scorer of a rule, None where the grade is recorded. Raises JobError like `find_scorer`."""
+    if name == RECORDED:
         return None
+    return find_scorer("normalised" if name == AGREEMENT else name)
+
+
+def _references(frame: pl.DataFrame, rule: _Rule) -> Iterator[Any]:
+    if len(rule.fields) == 1:
+        return iter(frame.get_column(next(iter(rule.fields))).to_list())
+    return frame.select(pl.col(ours).alias(name) for ours, name in rule.fields.items()).iter_rows(named=True)
+
+
+def _grade(rule: _Rule, answer: str, reference: Any) -> tuple[Any, ...]:
+    assert rule.scorer is not None
+    try:
+        score: object = rule.scorer(answer, reference)  # of a user's function, anything
+    except ValueError:
+        return (None,) * len(_GRADES)
     if not isinstance(score, Score) or not 0 <= score.value <= 1:
-        raise JobError(f"scorer {name!r} returned {score!r}; it must return a Score with a value from 0 to 1")
-    return float(score.value)
+        raise JobError(f"scorer {rule.name!r} returned {score!r}; it must return a Score with a value from 0 to 1")
+    if score.parts and isinstance(score.parts[0], str):
+        return (float(score.value), *score.parts, None)
+    return (float(score.value), None, None, list(score.parts) or None)

@@ -16,7 +16,7 @@ RESAMPLES = 2_000
 _Z = 1.959963984540054  # 97.5% point of the normal distribution
 _LEVELS = (0.975, 0.025)
 _FEW = 10  # rows that must differ from the rest before a resample says more than a coin would
-_FEWEST = 20  # rows that an interval of a saving takes: costs are skewed
+_FEWEST = 40  # rows that an interval of a saving takes: costs are skewed
 _LEAST_ERROR = 0.25  # of a resample, as a share of the error seen
 _MANY = 2_000  # rows from which the normal interval is as good as a resample
 
@@ -64,32 +64,48 @@ def saving_verdict(saving: Interval | None) -> SavingVerdict:
     return SavingVerdict.DEARER if saving.high < 0 else SavingVerdict.NONE
 
 
-def of_mean(scores: Floats) -> Interval:
-    """Return the interval of the mean of *scores*, each 0 to 1, at least one.
+def of_mean(scores: Floats, weights: Floats | None = None) -> Interval:
+    """Return the interval of the mean of *scores*, each 0 to 1, at least one; of the weighted mean with *weights*.
 
     Wilson's for a proportion, and for scores nearly all alike, where it is conservative: no score between 0 and 1
     varies more than a coin of the same mean. A resample otherwise.
     """
+    weights = np.ones_like(scores) if weights is None else weights
     if _is_coin(scores, (0.0, 1.0)):
-        return wilson(math.fsum(scores), len(scores))
-    return _within(of_ratio(scores, np.ones_like(scores)), 0.0, 1.0)
+        n = effective_size(weights)
+        return wilson(n * math.fsum(scores * weights) / math.fsum(weights), n)
+    return _within(of_ratio(scores * weights, weights), 0.0, 1.0)
 
 
-def of_difference(differences: Floats) -> Interval:
-    """Return the interval of the mean of paired *differences*, each -1 to 1, at least one.
+def of_difference(differences: Floats, weights: Floats | None = None) -> Interval:
+    """Return the interval of the mean of paired *differences*, each -1 to 1, at least one; weighted with *weights*.
 
     Tango's for differences of proportions, and for differences nearly all alike; a resample otherwise.
     """
+    weights = np.ones_like(differences) if weights is None else weights
     if _is_coin(differences, (-1.0, 0.0, 1.0)):
+        n = effective_size(weights)
+        shares = weights * (n / math.fsum(weights))
         gained, lost = np.maximum(differences, 0.0), np.maximum(-differences, 0.0)
-        return tango(math.fsum(gained), math.fsum(lost), len(differences))
-    return _within(of_ratio(differences, np.ones_like(differences)), -1.0, 1.0)
+        return tango(math.fsum(gained * shares), math.fsum(lost * shares), n)
+    return _within(of_ratio(differences * weights, weights), -1.0, 1.0)
+
+
+def effective_size(weights: Floats) -> float:
+    """Return how many rows of equal weight say as much as rows of these *weights* (Kish 1965, 8.2)."""
+    return math.fsum(weights) ** 2 / math.fsum(weights * weights)
+
+
+def widened(interval: Interval, centre: float, error: float) -> Interval:
+    """Return *interval* about *centre* with a further, independent standard *error*."""
+    low, high = centre - interval.low, interval.high - centre
+    return Interval(centre - math.hypot(low, _Z * error), centre + math.hypot(high, _Z * error))
 
 
 def of_saving(costs: Floats, baseline_costs: Floats) -> Interval | None:
     """Return the interval of 1 - sum of *costs* / sum of *baseline_costs*.
 
-    Each row has a cost or a baseline cost. None for fewer than twenty rows, which say too little, and for a free
+    Each row has a cost or a baseline cost. None for fewer than forty rows, which say too little, and for a free
     baseline, on which nothing can be saved.
     """
     if len(costs) < _FEWEST or not baseline_costs.any():
@@ -115,7 +131,7 @@ def _within(interval: Interval, lowest: float, highest: float) -> Interval:
     return Interval(max(interval.low, lowest), min(interval.high, highest))
 
 
-def wilson(successes: float, n: int) -> Interval:
+def wilson(successes: float, n: float) -> Interval:
     """Return Wilson's score interval of *successes* in *n* (Wilson 1927); *successes* may be a sum of shares."""
     share, spread = successes / n, _Z * _Z / n
     centre = share + spread / 2
@@ -124,7 +140,7 @@ def wilson(successes: float, n: int) -> Interval:
     return Interval(float(min(max(low, 0.0), share)), float(max(min(high, 1.0), share)))
 
 
-def tango(gained: float, lost: float, n: int) -> Interval:
+def tango(gained: float, lost: float, n: float) -> Interval:
     """Return the score interval of (*gained* - *lost*) / *n* in *n* pairs (Tango 1998)."""
 
     def distance(delta: float) -> float:
@@ -174,7 +190,10 @@ def _ratio_and_error(numerators: Floats, denominators: Floats) -> tuple[float, f
 
 
 def _studentised(numerators: Floats, denominators: Floats) -> tuple[float, float]:
-    """Return the upper and lower quantile of (resampled ratio - ratio) / its error (Efron and Tibshirani 1993)."""
+    """Return the upper and lower quantile of (resampled ratio - ratio) / its error (Efron and Tibshirani 1993).
+
+    Neither is nearer than Student's.
+    """
     order = np.lexsort((denominators, numerators))
     top, bottom = numerators[order], denominators[order]
     ratio, error = _ratio_and_error(top, bottom)
@@ -186,7 +205,17 @@ def _studentised(numerators: Floats, denominators: Floats) -> tuple[float, float
         # A resample of rows all alike has no error of its own, and dividing by it would make the interval endless.
         distances = (ratios - ratio) / np.maximum(errors, _LEAST_ERROR * error)
     upper, lower = np.quantile(distances[np.isfinite(distances)], _LEVELS)
-    return float(upper), float(lower)
+    # Where many rows are equal, a resample's own error varies so much that its distances come out too short.
+    student = student_t(len(top) - 1)
+    return max(float(upper), student), min(float(lower), -student)
+
+
+def student_t(freedom: int) -> float:
+    """Return the 97.5% point of Student's t, to 0.001 from 9 degrees of *freedom* on (Abramowitz, Stegun 26.7.5)."""
+    z = _Z
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 @lru_cache(maxsize=2)

@@ -8,10 +8,14 @@ import numpy as np
 import polars as pl
 
 from pipeline.compare import intervals
-from pipeline.compare.arms import Arm, rows_where
+from pipeline.compare.arm import Arm, rows_where
 from pipeline.compare.intervals import Floats
+from pipeline.compare.night import PARTS
+from pipeline.compare.sampling import sampling_error
+from pipeline.compare.wholes import score_whole
 from pipeline.records import PICO_USD, Status
 
+MIXED = "mixed"
 _SLICE = 1 << 16
 _Figures = dict[str, Any]
 
@@ -20,9 +24,12 @@ def summarise(scope: str, arm: Arm) -> _Figures:
     """Return the row of `COMPARISON_SCHEMA` for *arm* in *scope*."""
     figures: _Figures = {"scope": scope, "arm": arm.name, "model": arm.model, "rows": arm.lines.height}
     if arm.name == "routed" or arm.lines.height:
-        figures |= _counts(arm) | _bill(arm) | _quality(arm.lines) | _latency(arm.lines)
+        # Every row has been routed; a baseline that was sampled stands for more rows than it answered.
+        scored = arm.lines.drop("weight", strict=False) if arm.name == "routed" else arm.lines
+        figures |= _counts(arm) | _bill(arm) | _quality(scored) | _latency(arm.lines)
     if arm.name != "baseline":
         figures |= _delta(arm.lines)
+    figures |= arm.figures
     return figures | {"note": "; ".join(arm.notes) or None}
 
 
@@ -57,6 +64,9 @@ def _saving(lines: pl.DataFrame, cost: Decimal) -> _Figures:
     if not baseline:
         return {"baseline_cost_usd": baseline}
     interval = intervals.of_saving(costs, baseline_costs)
+    if interval is not None and "residual" in lines.columns:
+        error = sampling_error(rows_where(lines, pl.col("answered"))) * float(PICO_USD)
+        interval = intervals.widened(interval, float(1 - cost / baseline), float(cost / baseline**2) * error)
     return {
         "baseline_cost_usd": baseline,
         "saving": float(1 - cost / baseline),
@@ -75,30 +85,34 @@ def _both_costs(lines: pl.DataFrame) -> tuple[Decimal, Floats, Floats]:
 
 
 def _quality(lines: pl.DataFrame) -> _Figures:
-    scored = lines.select("metric", "quality").drop_nulls("quality")
+    scored = lines.select("metric", "quality", *PARTS, *_weight(lines)).drop_nulls("quality")
     if not scored.height:
         return {"scored": 0}
     metrics = scored.get_column("metric").unique()
+    metric = str(metrics.item()) if len(metrics) == 1 else MIXED
     scores = _floats(scored, "quality")
-    interval = intervals.of_mean(scores)
+    weights = _weights(scored)
+    interval = intervals.of_mean(scores, weights)
     return {
-        "metric": metrics.item() if len(metrics) == 1 else "mixed",
+        "metric": metric,
+        **score_whole(scored, metric),
         "scored": scored.height,
-        "quality": _mean(scores),
+        "quality": _mean(scores, weights),
         "quality_low": interval.low,
         "quality_high": interval.high,
     }
 
 
 def _delta(lines: pl.DataFrame) -> _Figures:
-    paired = lines.select("quality", "baseline_quality").drop_nulls()
+    paired = lines.select("quality", "baseline_quality", *_weight(lines)).drop_nulls()
     if not paired.height:
         return {"paired": 0}
     differences = _floats(paired, "quality") - _floats(paired, "baseline_quality")
-    interval = intervals.of_difference(differences)
+    weights = _weights(paired)
+    interval = intervals.of_difference(differences, weights)
     return {
         "paired": paired.height,
-        "delta": _mean(differences),
+        "delta": _mean(differences, weights),
         "delta_low": interval.low,
         "delta_high": interval.high,
         "verdict": intervals.verdict(interval),
@@ -114,9 +128,19 @@ def _latency(lines: pl.DataFrame) -> _Figures:
     return {"latency_p50_s": float(median), "latency_p95_s": float(high)}
 
 
-def _mean(values: Floats) -> float:
+def _weight(lines: pl.DataFrame) -> list[str]:
+    return [name for name in lines.columns if name == "weight"]
+
+
+def _weights(lines: pl.DataFrame) -> Floats | None:
+    return _floats(lines, "weight") if _weight(lines) else None
+
+
+def _mean(values: Floats, weights: Floats | None) -> float:
     """Return the mean, the same in whatever order the rows come."""
-    return math.fsum(values) / len(values)
+    if weights is None:
+        return math.fsum(values) / len(values)
+    return math.fsum(values * weights) / math.fsum(weights)
 
 
 def _floats(lines: pl.DataFrame, column: str) -> Floats:

@@ -87,9 +87,16 @@ def _remarks(lines: Sequence[_Line]) -> list[str]:
         f"cost: {routed['saving_verdict']} (n = {routed['rows']:,})" if routed["saving_verdict"] else "",
     ]
     verdict = "; ".join(filter(None, judged))
+    whole = [
+        f"{line['arm'].replace('_', ' ')} {_points(line['corpus_score'], '')}"
+        for line in lines
+        if line["corpus_score"] is not None and line["corpus_metric"] == routed["corpus_metric"]
+    ]
     noted = lines if routed["scope"] == "all" else _shown(lines)
     notes = [f"{line['arm'].replace('_', ' ')}: {line['note']}" for line in noted if line["note"]]
-    return [_printable(remark) for remark in [f"verdict against the baseline: {verdict}"] * bool(verdict) + notes]
+    remarks = [f"verdict against the baseline: {verdict}"] * bool(verdict)
+    remarks += [f"{routed['corpus_metric']} %: {', '.join(whole)}"] * bool(whole)
+    return [_printable(remark) for remark in remarks + notes]
 
 
 def _money(cost: Decimal | None, kind: str | None) -> str:
@@ -148,9 +155,10 @@ def _length(text: str) -> int:
 
 
 def _cut(text: str, width: int) -> str:
-    if _length(text) <= width:
+    """Cut *text* to *width* columns, and to as many characters, since marks that take no column can be endless."""
+    if max(_length(text), len(text)) <= width:
         return text
-    kept = text[:width]
+    kept = text[: width - 1]
     while _length(kept) > width - 1:
         kept = kept[:-1]
     return kept + "…"

@@ -1,7 +1,8 @@
 """The plan pass: every row gets a model, every distinct question an address, and both are written down."""
 
-from pipeline.plan.planning import Plan, PlanOptions, check_columns, make_plan
+from pipeline.plan.planning import BaselineOnly, Plan, PlanOptions, check_columns, make_plan
 from pipeline.plan.rows import ROW_SCHEMA, read_rows
+from pipeline.plan.sampling import draw_sample
 from pipeline.plan.selection import Selection, select_rows
 from pipeline.plan.spool import SPOOL_SCHEMA, WHOLE, Group, Share, read_requests
 from pipeline.plan.summary import GroupSummary, Summary
@@ -10,6 +11,7 @@ __all__ = [
     "ROW_SCHEMA",
     "SPOOL_SCHEMA",
     "WHOLE",
+    "BaselineOnly",
     "Group",
     "GroupSummary",
     "Plan",
@@ -18,6 +20,7 @@ __all__ = [
     "Share",
     "Summary",
     "check_columns",
+    "draw_sample",
     "make_plan",
     "read_requests",
     "read_rows",

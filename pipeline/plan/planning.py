@@ -1,7 +1,7 @@
 """Batch by batch: read, render, classify, route, address, spool. Memory grows by 24 bytes a distinct request."""
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +15,9 @@ import pyarrow as pa
 from pipeline.catalogue import Catalogue, price_at
 from pipeline.classify import classify
 from pipeline.errors import JobError
-from pipeline.identity import ID_BYTES, IdMap, as_ids, request_hasher
+from pipeline.identity import ID_BYTES, IdMap, as_ids, repeat_id, request_hasher
 from pipeline.plan.rows import RowWriter
-from pipeline.plan.selection import Selection, select_rows
+from pipeline.plan.selection import Selection, select_rows, take_rows
 from pipeline.plan.spool import SPOOL_SCHEMA, Group, Spool
 from pipeline.plan.summary import Summary, Tally
 from pipeline.readers import Batch, Source
@@ -33,12 +33,20 @@ _NOT_ASKED, _REUSED, _RETRIED, _NEW = range(4)
 _IMAGE_TOKENS = 1000  # a picture of usual size; providers count 85 to 1,600
 
 
+class BaselineOnly(NamedTuple):
+    """Plan some rows, by ascending number among the selected ones, for their baseline; *again* asks what was asked."""
+
+    rows: Sequence[int]
+    again: bool = False
+
+
 class PlanOptions(NamedTuple):
     """What of the input takes part, and what is already known of its requests."""
 
     selection: Selection = Selection()
     known: IdMap = IdMap()  # settled requests -> any value >= 0
     carried: Collection[bytes] = ()  # requests that were asked before and are not settled
+    baseline: BaselineOnly | None = None  # ask the baseline instead of the routed model
     describe: Callable[[npt.NDArray[np.int64]], Mapping[str, int]] = lambda values: {"settled": len(values)}
     """Counts known values by status."""
 
@@ -70,7 +78,10 @@ def make_plan(job: Job, source: Source, catalogue: Catalogue, folder: Path, opti
     planner = _Planner(job, source, catalogue, folder, options)
     rows = RowWriter(folder / "rows.parquet")
     try:
-        for batch in select_rows(source, planner.columns, options.selection):
+        batches = select_rows(source, planner.columns, options.selection)
+        if options.baseline is not None:
+            batches = take_rows(batches, options.baseline.rows)
+        for batch in batches:
             frame, request_ids = planner.plan(batch)
             rows.write(frame, request_ids)
     finally:
@@ -147,6 +158,8 @@ class _Planner:
             catalogue=self._catalogue,
             max_output_tokens=prompt.max_output_tokens,
         )
+        if self._options.baseline is not None:
+            routed = routed.with_columns(model="baseline", escalate_to=pl.lit(None, dtype=pl.String))
         frame = pl.concat([rendered, labels, routed], how="horizontal").with_columns(
             input_tokens=tokens,
             row_id=self._row_id(table, batch.first_row),
@@ -211,10 +224,12 @@ class _Planner:
         texts = data.to_pybytes() if data is not None else b""  # slices of bytes cost half of what those of a view do
         hashers = self._hashers
         columns = (asked[name].to_list() for name in ("model", "system", "image", "messages"))
-        return [
+        ids = [
             hashers[model](texts[start:end], system, image, messages)
             for start, end, model, system, image, messages in zip(offsets, offsets[1:], *columns, strict=False)
         ]
+        again = self._options.baseline is not None and self._options.baseline.again
+        return list(map(repeat_id, ids)) if again else ids
 
     def _spool(self, frame: pl.DataFrame, texts: pa.LargeStringArray, request_ids: pa.Array) -> None:
         """Write the requests that must be sent, a model at a time."""

@@ -1,7 +1,7 @@
 """Which rows of the input take part: all, the first N, or a seeded sample, always in input order."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -24,8 +24,13 @@ def select_rows(source: Source, columns: Sequence[str] | None, selection: Select
         return
     total = sum(batch.table.num_rows for batch in _head(source, [], selection.limit))
     wanted = sorted(random.Random(selection.seed).sample(range(total), min(selection.sample, total)))
+    yield from take_rows(_head(source, columns, selection.limit), wanted)
+
+
+def take_rows(batches: Iterable[Batch], wanted: Sequence[int]) -> Iterator[Batch]:
+    """Yield the rows of *batches* whose numbers are *wanted*, which ascend, numbered anew from 0."""
     taken = 0
-    for batch in _head(source, columns, selection.limit):
+    for batch in batches:
         end = batch.first_row + batch.table.num_rows
         offsets = []
         while taken < len(wanted) and wanted[taken] < end:

@@ -51,6 +51,7 @@ class Summary(NamedTuple):
     groups: tuple[GroupSummary, ...]
     unanswerable: dict[str, int]
     earlier: dict[str, int]  # settled before and not asked again, by status
+    shadow: dict[str, Any] | None = None  # what the sample that goes to the baseline comes to: rows, new, cost_usd
 
     def total(self, field: str) -> Any:
         """Return the sum of *field* over the groups."""
@@ -73,6 +74,7 @@ class Summary(NamedTuple):
             **money,
             "unanswerable": self.unanswerable,
             "earlier": self.earlier,
+            "shadow": self.shadow,
             "groups": groups,
         }
 

@@ -1,6 +1,7 @@
 """Wiring: a job and options in, stages in order, a report out. The only package that constructs."""
 
-from pipeline.run.job import compare_outputs, plan_job, run_job
+from pipeline.run.history import job_history
+from pipeline.run.job import plan_job, run_job
 from pipeline.run.offline import check_job, classify_file, list_models, read_comparison
 from pipeline.run.options import ExitCode, Report, RunOptions, Tolerance, load
 from pipeline.run.upkeep import export_ledger, ledger_stats, prune_ledger, verify_ledger
@@ -12,8 +13,8 @@ __all__ = [
     "Tolerance",
     "check_job",
     "classify_file",
-    "compare_outputs",
     "export_ledger",
+    "job_history",
     "ledger_stats",
     "list_models",
     "load",

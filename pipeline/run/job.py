@@ -2,83 +2,39 @@
 
 import json
 import os
-import random
 import shutil
-import signal
-import sqlite3
-import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, closing, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import __version__
-from pipeline.catalogue import Catalogue, load_catalogue, warnings
-from pipeline.compare import article_stats, compare
-from pipeline.dispatch import Dispatched, dispatch
-from pipeline.errors import JobError
-from pipeline.files import whole_file, write_whole
+from pipeline.catalogue import Catalogue, warnings
+from pipeline.compare import article_stats, headline
+from pipeline.dispatch import Dispatched
+from pipeline.files import write_whole
 from pipeline.identity import IdMap
-from pipeline.lanes import Budget, Counters, StopSignal
-from pipeline.lanes.online import Shared
+from pipeline.lanes import Counters, StopSignal
 from pipeline.ledger import (
-    Done,
     Run,
-    connect,
     count_statuses,
     drop_answers,
-    find_done,
     finish_run,
-    hold_lock,
-    merge_shards,
-    open_ledger,
     put_at_risk,
-    remove_shard,
-    settled_by,
-    shards_of,
     start_run,
-    used_since,
 )
-from pipeline.limits import Used
 from pipeline.plan import Plan, PlanOptions, make_plan
-from pipeline.readers import Source, open_source
 from pipeline.records import PICO_USD, Status
-from pipeline.run.fit import check_fit
-from pipeline.run.options import ExitCode, Report, RunOptions, load
-from pipeline.run.outcomes import recorded_outcomes, write_recordings
-from pipeline.run.routes import RECORDED, Setting, open_routes, preflight
-from pipeline.run.workers import Task, ask_by_workers
-from pipeline.spec import Job
+from pipeline.run.asking import ask_by_processes, ask_here
+from pipeline.run.comparing import compare_night, report_night
+from pipeline.run.night import Night, open_night
+from pipeline.run.options import ExitCode, Report, RunOptions
+from pipeline.run.outcomes import write_recordings
+from pipeline.run.routes import preflight
+from pipeline.run.shadow import Shadow, plan_shadow
+from pipeline.run.watching import SIGNAL_EXITS
 from pipeline.write import Answers, Written, write_outputs
-
-_WATCH_EVERY_S = 0.2
-_DAY_S = 86_400
-_SIGNAL_EXITS = {"SIGINT": ExitCode.INTERRUPTED, "SIGTERM": ExitCode.TERMINATED}
-
-
-class _Night(NamedTuple):
-    """What the stages of one run share."""
-
-    job: Job
-    options: RunOptions
-    source: Source
-    catalogue: Catalogue
-    folder: Path
-    done: Done
-    kept: dict[str, str]  # answers that stand in the output only
-
-    @property
-    def state(self) -> Path:
-        return self.folder / "state"
-
-    @property
-    def ledger_path(self) -> Path:
-        return self.state / "ledger.sqlite"
 
 
 def plan_job(options: RunOptions) -> Report:
@@ -87,8 +43,8 @@ def plan_job(options: RunOptions) -> Report:
     Raises:
         JobError: when the job can't run as written.
     """
-    with _open_night(options, create=False) as (night, _connection):
-        plan = _make_plan(night)
+    with open_night(options, create=False) as (night, _connection):
+        plan, _ = _make_plan(night)
         summary = {"job": night.job.name, "plan": plan.summary.as_dict()}
         return Report(ExitCode.OK, summary, plan.summary, warnings=_warnings(night, plan))
 
@@ -100,95 +56,42 @@ def run_job(options: RunOptions) -> Report:
         JobError: when the job can't run as written, or the disk does not take its files.
         LockedError: when another run holds the job.
     """
-    with _open_night(options, create=True) as (night, connection):
+    with open_night(options, create=True) as (night, connection):
         assert connection is not None
-        plan = _make_plan(night)
-        asked = [group.model for group in plan.groups]
-        credentials = preflight(night.catalogue, _reachable(plan, night.catalogue))
+        plan, shadow = _make_plan(night)
+        asked = [*plan.groups, *shadow.groups]
+        credentials = preflight(night.catalogue, _reachable(plan, night.catalogue) | shadow.models())
         if asked and not options.confirm(plan.summary):
             return Report(ExitCode.CANNOT_RUN, {"job": night.job.name, "declined": True}, plan.summary)
         run = start_run(connection, new_night=options.new_night)
         stop, counters = StopSignal(), Counters()
 
         async def pass_() -> tuple[Dispatched, IdMap]:
-            spread = _dispatch if options.workers == 1 else _dispatch_by_workers
-            return await spread(night, plan, credentials, (connection, run), (stop, counters))
+            ask = ask_here if options.workers == 1 else ask_by_processes
+            return await ask(night, (plan, shadow), credentials, (connection, run), (stop, counters))
 
         dispatched, records = (Dispatched({}, None), night.done.records) if not asked else anyio.run(
             pass_, backend_options={"use_uvloop": True}
         )  # fmt: skip
         put_at_risk(connection, run, counters.cut_off)
         night.source.check_unchanged()
-        report = _finish(
-            night, plan, Answers(connection, night.ledger_path, records, night.kept), dispatched, (run, counters)
-        )
+        answers = Answers(connection, night.ledger_path, records, night.kept)
+        report = _finish(night, (plan, shadow), answers, dispatched, (run, counters))
         finish_run(connection, run, report.exit_code, report.summary)
         return report
 
 
-@contextmanager
-def _open_night(options: RunOptions, *, create: bool) -> Iterator[tuple[_Night, sqlite3.Connection | None]]:
-    """Look everything over before anything is spent; hold the lock until the end."""
-    job = load(options)
-    catalogue = load_catalogue(job)
-    source = open_source(job.input)
-    check_fit(job, source)
-    folder = Path(job.output.path)
-    state = folder / "state"
-    try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise JobError(f"output.path: {folder} can't be written: {error.strerror}") from error
-    with hold_lock(state / "lock"):
-        path = state / "ledger.sqlite"
-        if not create and not path.exists():
-            yield _Night(job, options, source, catalogue, folder, Done(IdMap(), {}, 0), {}), None
-            return
-        if options.overwrite:
-            path.unlink(missing_ok=True)
-            for shard in shards_of(path):
-                remove_shard(shard)
-        elif (folder / "outputs.parquet").exists() and not (path.exists() and path.stat().st_size):
-            raise JobError(
-                f"{path}: is gone, but outputs.parquet is there: without its ledger every row would be paid for again; "
-                "bring it back, or say --overwrite"
-            )
-        with closing(connect(path, job.name)) as connection:
-            merge_shards(connection, path)
-            kept = _kept_answers(folder, job.output.prefix) if options.ledger_text == "hash" else {}
-            ids = frozenset(map(bytes.fromhex, kept))
-            done = find_done(connection, path, again=_asked_again(options), kept=ids)
-            yield _Night(job, options, source, catalogue, folder, done, kept), connection
-
-
-def _kept_answers(folder: Path, prefix: str) -> dict[str, str]:
-    """Return hex request id -> answer from the last output, for a ledger that keeps no texts."""
-    path = folder / "outputs.parquet"
-    if not path.exists():
-        return {}
-    table = pq.read_table(path, columns=[f"{prefix}request_id", f"{prefix}answer"])
-    return {
-        key: answer for key, answer in zip(*(column.to_pylist() for column in table.columns), strict=True) if answer
-    }
-
-
-def _asked_again(options: RunOptions) -> frozenset[Status]:
-    if options.refresh:
-        return frozenset(Status)
-    return frozenset({Status.FAILED, Status.BLOCKED, Status.TRUNCATED}) if options.retry_failed else frozenset()
-
-
-def _make_plan(night: _Night) -> Plan:
-    known = PlanOptions(night.options.selection, night.done.records, night.done.carried.keys(), count_statuses)
-    plan = make_plan(night.job, night.source, night.catalogue, night.state / "plan", known)
+def _make_plan(night: Night) -> tuple[Plan, Shadow]:
+    job, source, done = night.job, night.source, night.done
+    known = PlanOptions(night.options.selection, done.records, done.carried.keys(), describe=count_statuses)
+    plan = make_plan(job, source, night.catalogue, night.state / "plan", known)
+    shadow = plan_shadow(job, source, night.catalogue, plan, known)
+    plan = plan._replace(summary=plan.summary._replace(shadow=shadow.estimate()))
     write_whole(night.folder / "plan.json", json.dumps(plan.summary.as_dict(), indent=2) + "\n")
-    return plan
+    return plan, shadow
 
 
-def _warnings(night: _Night, plan: Plan) -> tuple[str, ...]:
+def _warnings(night: Night, plan: Plan) -> tuple[str, ...]:
     used = {group.model for group in plan.summary.groups}
     found = warnings(night.catalogue, used, datetime.now(UTC).date())
     if night.done.damaged:
@@ -206,114 +109,18 @@ def _reachable(plan: Plan, catalogue: Catalogue) -> set[str]:
     return models
 
 
-async def _dispatch(
-    night: _Night,
-    plan: Plan,
-    credentials: Any,
-    ledger_of: tuple[sqlite3.Connection, Run],
-    told: tuple[StopSignal, Counters],
-) -> tuple[Dispatched, IdMap]:
-    """Ask what is planned. A first signal lets what is under way finish, within the grace; a second one does not."""
-    connection, run = ledger_of
-    stop, counters = told
-    cap = night.job.budget.max_usd
-    async with AsyncExitStack() as stack:
-        setting = Setting(night.state, used_today=lambda: _used_today(connection, night))
-        routes = await open_routes(stack, night.catalogue, credentials, plan.parameters, setting)
-        services = {route.service.name: route.service for route in routes.values() if route.service.is_remote}
-        places = sum(service.pool.concurrency for service in services.values())
-        put_at_risk(connection, run, min(places, sum(group.requests for group in plan.groups)))
-        async with open_ledger(connection, night.ledger_path, run) as ledger, anyio.create_task_group() as group:
-            shared = Shared(
-                routes=routes,
-                parameters=plan.parameters,
-                ledger=ledger,
-                carried=night.done.carried,
-                budget=Budget(None if cap is None else int(cap / PICO_USD), run.spent_pusd),
-                counters=counters,
-                stop=stop,
-                rng=random.Random(),
-                repairs=night.job.output.repair,
-            )
-            group.start_soon(_heed_signals, group.cancel_scope, stop, night.options.grace_s)
-            group.start_soon(_watch, night.options, counters, sum(group.requests for group in plan.groups))
-            group.start_soon(shared.end_when_drained, group.cancel_scope)
-            dispatched = Dispatched({}, None)
-            dispatched = await dispatch(plan.groups, shared)
-            group.cancel_scope.cancel()
-    if stop.reason is not None:
-        dispatched = dispatched._replace(stopped=stop.reason)
-    return dispatched, ledger.settled(night.done.records)
-
-
-async def _dispatch_by_workers(
-    night: _Night,
-    plan: Plan,
-    credentials: Any,
-    ledger_of: tuple[sqlite3.Connection, Run],
-    told: tuple[StopSignal, Counters],
-) -> tuple[Dispatched, IdMap]:
-    """Ask what is planned by several processes, whose ledgers become one in the end."""
-    connection, run = ledger_of
-    stop, counters = told
-    cap = night.job.budget.max_usd
-    requests = sum(group.requests for group in plan.groups)
-    places = sum(entry.provider.concurrency for entry in credentials.values() if entry.provider.adapter != RECORDED)
-    whole = Task(
-        job=night.job.name,
-        catalogue=night.catalogue,
-        credentials=credentials,
-        parameters=plan.parameters,
-        groups=plan.groups,
-        carried=night.done.carried,
-        cap_pusd=None if cap is None else int(cap / PICO_USD),
-        ledger=night.ledger_path,
-        run=run,
-        grace_s=night.options.grace_s,
-        used_today=_used_today(connection, night),
-        repairs=night.job.output.repair,
-        places=places,
-    )
-    tasks = whole.divided(min(night.options.workers, requests))
-    put_at_risk(connection, run, min(sum(task.places for task in tasks), requests))
-    dispatched = Dispatched({}, None)
-    async with anyio.create_task_group() as group:
-        group.start_soon(_heed_signals, group.cancel_scope, stop, night.options.grace_s)
-        group.start_soon(_watch, night.options, counters, requests)
-        dispatched = await ask_by_workers(tasks, stop, counters)
-        group.cancel_scope.cancel()
-    merge_shards(connection, night.ledger_path)
-    return dispatched._replace(stopped=stop.reason or dispatched.stopped), settled_by(
-        connection, night.ledger_path, run, night.done.records
-    )
-
-
-def _used_today(connection: sqlite3.Connection, night: _Night) -> dict[str, Used]:
-    midnight = time.time() // _DAY_S * _DAY_S
-    return {model: Used(*sums) for model, sums in used_since(connection, night.ledger_path, midnight).items()}
-
-
-async def _heed_signals(work: anyio.CancelScope, stop: StopSignal, grace_s: float) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            if stop.reason in _SIGNAL_EXITS:
-                break
-            stop.set(signal.Signals(number).name)
-            work.deadline = anyio.current_time() + grace_s
-    work.cancel()
-
-
-async def _watch(options: RunOptions, counters: Counters, requests: int) -> None:
-    while True:
-        options.watch(counters, requests)
-        await anyio.sleep(_WATCH_EVERY_S)
-
-
-def _finish(night: _Night, plan: Plan, answers: Answers, dispatched: Dispatched, ran: tuple[Run, Counters]) -> Report:
+def _finish(
+    night: Night,
+    planned: tuple[Plan, Shadow],
+    answers: Answers,
+    dispatched: Dispatched,
+    ran: tuple[Run, Counters],
+) -> Report:
     """Write the outputs and the comparison, and say how it went. After a signal there is no time to write them."""
-    signalled = _SIGNAL_EXITS.get(dispatched.stopped or "")
+    plan, shadow = planned
+    signalled = SIGNAL_EXITS.get(dispatched.stopped or "")
     if signalled is not None:
-        return Report(signalled, _summary(night, plan, None, dispatched, ran), plan.summary)
+        return Report(signalled, _summary(night, planned, None, dispatched, ran), plan.summary)
     prefix = night.job.output.prefix
     provenance = {
         "rowroute.job": night.job.name,
@@ -330,30 +137,23 @@ def _finish(night: _Night, plan: Plan, answers: Answers, dispatched: Dispatched,
     )
     if night.options.record is not None:
         write_recordings(night.options.record, plan, answers)
-    comparison = compare_outputs(night.folder, night.job, night.catalogue, plan.rows_path)
+    compared = compare_night(night.folder, night.job, night.catalogue, planned, answers)
     if night.options.ledger_text == "hash":
         drop_answers(answers.connection, answers.path)
-        for group in plan.groups:
+        for group in (*plan.groups, *shadow.groups):
             shutil.rmtree(group.parts[0].parent)
-    stats = article_stats(night.folder / "outputs.parquet", prefix=prefix)
-    summary = {**_summary(night, plan, written, dispatched, ran), "usage": stats}
+    summary = _summary(night, planned, written, dispatched, ran)
+    summary |= {"usage": article_stats(compared.night), "comparison": headline(compared.table)}
+    if night.job.output.report:
+        report_night(night.folder, night.job, compared, summary)
     write_whole(night.folder / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
     _, counters = ran
     others = (f"{count} answers came from {name}, which was not asked" for name, count in counters.other_models.items())
     told = (*_warnings(night, plan), *others)
-    return Report(_exit_code(night, written, dispatched), summary, plan.summary, comparison, told)
+    return Report(_exit_code(night, written, dispatched), summary, plan.summary, compared.table, told)
 
 
-def compare_outputs(folder: Path, job: Job, catalogue: Catalogue, rows_path: Path) -> pa.Table:
-    """Write comparison.parquet from what lies in *folder*, and return it."""
-    outcomes = recorded_outcomes(catalogue, rows_path)
-    table = compare(folder / "outputs.parquet", outcomes=outcomes, job=job)
-    with whole_file(folder / "comparison.parquet") as partial:
-        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
-    return table
-
-
-def _exit_code(night: _Night, written: Written, dispatched: Dispatched) -> ExitCode:
+def _exit_code(night: Night, written: Written, dispatched: Dispatched) -> ExitCode:
     if dispatched.stopped == "cap":
         return ExitCode.CAP
     if written.statuses[Status.PENDING]:
@@ -363,9 +163,14 @@ def _exit_code(night: _Night, written: Written, dispatched: Dispatched) -> ExitC
 
 
 def _summary(
-    night: _Night, plan: Plan, written: Written | None, dispatched: Dispatched, ran: tuple[Run, Counters]
+    night: Night,
+    planned: tuple[Plan, Shadow],
+    written: Written | None,
+    dispatched: Dispatched,
+    ran: tuple[Run, Counters],
 ) -> dict[str, Any]:
     run, counters = ran
+    plan, shadow = planned
     return {
         "job": night.job.name,
         "night": run.night,
@@ -388,6 +193,7 @@ def _summary(
         "paid_twice_at_most": run.maybe_paid,
         "stopped": dispatched.stopped,
         "halted": dispatched.halted,
+        "shadow_rows": len(shadow.rows),
         "damaged_records": night.done.damaged,
         "catalogue": night.catalogue.digest,
     }

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
+from pipeline.compare import is_worse
 from pipeline.errors import JobError
 from pipeline.lanes import Counters
 from pipeline.plan import Selection, Summary
@@ -21,6 +22,7 @@ class ExitCode(IntEnum):
     CANNOT_RUN = 2
     STOPPED = 3  # auth, quota or a dead provider: rows are pending, run it again
     CAP = 4  # the cost cap: rows are pending, raise it and run again
+    WORSE = 6  # all went well, but quality is worse than the baseline's, and --fail-if worse was given
     DEFECT = 70
     LOCKED = 75
     INTERRUPTED = 130
@@ -82,6 +84,11 @@ class Report(NamedTuple):
     plan: Summary | None = None
     comparison: pa.Table | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def worse(self) -> bool:
+        """Return whether the routed answers are worse than the baseline's."""
+        return self.comparison is not None and is_worse(self.comparison)
 
 
 def load(options: RunOptions) -> Job:

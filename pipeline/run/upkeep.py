@@ -46,7 +46,8 @@ def prune_ledger(folder: Path, keep_nights: int) -> int:
         raise JobError(f"{rows}: there is no plan to tell what is still used; run `rowroute plan` first")
     with _opened(folder) as (connection, path):
         used = IdMap()
-        for batch in read_rows(rows):
-            ids = as_ids(b"".join(batch["request_id"].drop_null().to_pylist()))
-            used.add(ids, ids[:, 0].astype("int64") * 0)
+        for part in (rows, *(folder / "state").glob("shadow-*/rows.parquet")):
+            for batch in read_rows(part):
+                ids = as_ids(b"".join(batch["request_id"].drop_null().to_pylist()))
+                used.add(ids, ids[:, 0].astype("int64") * 0)
         return ledger.prune(connection, path, used, keep_nights=keep_nights)

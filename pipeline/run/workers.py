@@ -35,6 +35,7 @@ class Task(NamedTuple):
     credentials: Mapping[str, Credentials]
     parameters: Parameters
     groups: Sequence[Group]
+    sample: Sequence[Group]  # asked after them, for what is left of the cap
     carried: dict[bytes, Entry]
     cap_pusd: int | None
     ledger: Path
@@ -193,7 +194,8 @@ def _main(task: Task, pipe: Connection) -> None:
 
 async def _ask(task: Task, pipe: Connection, counters: Counters) -> Dispatched:
     path, share = shard_path(task.ledger, task.share.number), task.share
-    stop, dispatched = StopSignal(), Dispatched({}, None)
+    stop = StopSignal()
+    ended: Dispatched | None = None
     with closing(connect(path, task.job)) as connection:
         async with AsyncExitStack() as stack:
             setting = Setting(task.ledger.parent, share.of, lambda: task.used_today)
@@ -213,9 +215,12 @@ async def _ask(task: Task, pipe: Connection, counters: Counters) -> Dispatched:
                 group.start_soon(_obey, pipe, group.cancel_scope, stop, task.grace_s)
                 group.start_soon(_tell, pipe, counters)
                 group.start_soon(shared.end_when_drained, group.cancel_scope)
-                dispatched = await dispatch(task.groups, shared, share)
+                ended = await dispatch(task.groups, shared, share)
+                if task.sample and stop.reason is None:
+                    sampled = await dispatch(task.sample, shared, share)
+                    ended = ended._replace(halted=sampled.halted)
                 group.cancel_scope.cancel()
-    return dispatched._replace(stopped=stop.reason)
+    return ended or Dispatched({}, stop.reason)
 
 
 async def _obey(pipe: Connection, work: anyio.CancelScope, stop: StopSignal, grace_s: float) -> None:

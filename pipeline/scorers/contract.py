@@ -5,10 +5,14 @@ from typing import Any, NamedTuple
 
 
 class Score(NamedTuple):
-    """How good an answer is, from 0 (wrong) to 1 (right), and why."""
+    """How good an answer is, from 0 (wrong) to 1 (right), and why.
+
+    `parts` is what a score of many answers together is made of (`Whole`): two texts, or whole numbers that add up.
+    """
 
     value: float
     reason: str
+    parts: tuple[Any, ...] = ()
 
 
 Scorer = Callable[[str, Any], Score]
@@ -16,6 +20,14 @@ Scorer = Callable[[str, Any], Score]
 
 ValueError is raised only for a *reference* that cannot be compared with.
 """
+
+
+class Whole(NamedTuple):
+    """A score of many answers together, which is no mean of theirs: macro-F1, corpus BLEU."""
+
+    metric: str
+    score: Callable[[Any], float]
+    """From 0 to 1, of a Counter of (reference, answer) for labels, otherwise of the sums of `parts`."""
 
 
 def right_answers(reference: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.scorers.contract import Score, right_answers, same_or_not
@@ -19,7 +20,24 @@ def score(answer: str, reference: Any) -> Score:
     right = [text for text in map(normalised, right_answers(reference)) if text]
     if not right:
         raise ValueError("the reference is no label")
-    return same_or_not(normalised(answer), right)
+    said = normalised(answer)
+    # With several right labels, the one that was said is the reference, otherwise the first.
+    return same_or_not(said, right)._replace(parts=(said if said in right else right[0], said))
+
+
+def macro_f1(pairs: Mapping[tuple[str, str], int]) -> float:
+    """Return the mean F1 of the labels among the references, each label counting alike (Manning et al. 2008, 13.6).
+
+    *pairs* counts (reference, answer). An answer that is no label of a reference is a miss, and no class of its own.
+    """
+    labels = sorted({reference for reference, _ in pairs})
+    wanted = dict.fromkeys(labels, 0)
+    given = dict.fromkeys(labels, 0)
+    for (reference, answer), count in pairs.items():
+        wanted[reference] += count
+        if answer in given:
+            given[answer] += count
+    return sum(2 * pairs.get((label, label), 0) / (wanted[label] + given[label]) for label in labels) / len(labels)
 
 
 def normalised(text: str) -> str:

@@ -1,8 +1,9 @@
-"""Overlap with reference translations: sentence chrF, chrF++ and BLEU by sacrebleu, from 0 to 1.
+"""Overlap with reference translations: chrF, chrF++ and BLEU by sacrebleu, from 0 to 1.
 
-Means over rows are means of sentence scores: not the corpus scores that papers report.
+A row has its sentence score; a whole set has the corpus score that papers report, which is no mean of them.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,9 +19,11 @@ def _metric(name: str) -> Any:
             return CHRF()
         case "chrF++":
             return CHRF(word_order=2)
-        case _:
+        case "BLEU":
             # Without the effective order, a sentence of three words has BLEU 0.
             return BLEU(effective_order=True)
+        case _:
+            return BLEU()
 
 
 def chrf(answer: str, reference: Any) -> Score:
@@ -38,7 +41,29 @@ def bleu(answer: str, reference: Any) -> Score:
     return _score("BLEU", answer, reference)
 
 
+def corpus_chrf(sums: Sequence[int]) -> float:
+    """Return corpus chrF / 100 of summed `parts`."""
+    return _value("chrF", sums)
+
+
+def corpus_chrfpp(sums: Sequence[int]) -> float:
+    """Return corpus chrF++ / 100 of summed `parts`."""
+    return _value("chrF++", sums)
+
+
+def corpus_bleu(sums: Sequence[int]) -> float:
+    """Return corpus BLEU / 100 of summed `parts`."""
+    return _value("corpus BLEU", sums)
+
+
 def _score(name: str, answer: str, reference: Any) -> Score:
     right = right_answers(reference)
-    value = min(_metric(name).sentence_score(answer, right).score / 100, 1.0)
-    return Score(value, f"{name} {100 * value:.1f} against {len(right)} reference{'s' if len(right) > 1 else ''}")
+    # The counts of sacrebleu's own sentence_score, kept because those of a corpus are their sums.
+    (counts,) = _metric(name)._extract_corpus_statistics([answer], [[text] for text in right])
+    value = _value(name, counts)
+    reason = f"{name} {100 * value:.1f} against {len(right)} reference{'s' if len(right) > 1 else ''}"
+    return Score(value, reason, tuple(counts))
+
+
+def _value(name: str, counts: Sequence[int]) -> float:
+    return min(float(_metric(name)._compute_score_from_stats(list(counts)).score) / 100, 1.0)

@@ -78,6 +78,7 @@ input_usd_per_mtok = "0.15"
 output_usd_per_mtok = "0.60"
 [output]
 path = "{folder / "out"}"
+report = false
 {more}
 """
     (folder / "job.toml").write_text(text)

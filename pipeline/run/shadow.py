@@ -1,0 +1,96 @@
+"""The shadow sample: some rows are asked of their baseline too, within the same budget and through the same ledger."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from pipeline.catalogue import Catalogue
+from pipeline.identity import as_ids
+from pipeline.ledger import Attempt, Settled, read_settled
+from pipeline.plan import BaselineOnly, Group, Plan, PlanOptions, draw_sample, make_plan, read_rows
+from pipeline.readers import Source
+from pipeline.records import PICO_USD, Status
+from pipeline.spec import Job
+from pipeline.write import Answers
+
+SAMPLED, AGAIN = "sampled", "again"
+_ANSWERED = frozenset({Status.OK, Status.TRUNCATED})
+
+
+class Shadow(NamedTuple):
+    """The sampled rows, by ascending number, and a plan of asking their baselines, or one for each time."""
+
+    rows: list[int]
+    plans: dict[str, Plan]  # kind of answer -> plan
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Return the requests that are not settled yet, those of the first time first."""
+        return tuple(group for plan in self.plans.values() for group in plan.groups)
+
+    def models(self) -> set[str]:
+        """Return the models to ask."""
+        return {group.model for group in self.groups}
+
+    def estimate(self) -> dict[str, Any] | None:
+        """Return what the plan says of the sample, None without one: rows, requests still to send, their cost."""
+        if not self.rows:
+            return None
+        totals = [plan.summary for plan in self.plans.values()]
+        return {
+            "rows": len(self.rows),
+            "new": sum(total.total("new") + total.total("retried") for total in totals),
+            "cost_usd": str(sum(total.total("cost_usd") for total in totals)),
+        }
+
+
+def plan_shadow(job: Job, source: Source, catalogue: Catalogue, plan: Plan, options: PlanOptions) -> Shadow:
+    """Draw the sample of `[compare] shadow` from the rows of *plan*, and plan to ask it of the baselines."""
+    if not job.compare.shadow:
+        return Shadow([], {})
+    rows = draw_sample(plan.rows_path, job.compare.shadow, job.compare.seed)
+    plans = {}
+    for kind in (SAMPLED, AGAIN) if job.compare.shadow_twice else (SAMPLED,):
+        folder = plan.folder.with_name(f"shadow-{kind}")
+        baseline = BaselineOnly(rows, again=kind == AGAIN)
+        plans[kind] = make_plan(job, source, catalogue, folder, options._replace(baseline=baseline))
+    return Shadow(rows, plans)
+
+
+def shadow_outcomes(shadow: Shadow, answers: Answers) -> pl.DataFrame | None:
+    """Return what the baselines said on the sampled rows, None without a sample."""
+    lines = [line for kind, plan in shadow.plans.items() for line in _lines(kind, plan.rows_path, shadow.rows, answers)]
+    schema: dict[str, Any] = {
+        "row": pl.Int64,
+        "model": pl.String,
+        "answer": pl.String,
+        "cost_usd": pl.Decimal(18, 12),
+        "input_tokens": pl.Int64,
+        "output_tokens": pl.Int64,
+        "latency_s": pl.Float64,
+        "kind": pl.String,
+    }
+    return pl.DataFrame(lines, schema=schema, orient="row") if shadow.plans else None
+
+
+def _lines(kind: str, rows_path: Path, rows: list[int], answers: Answers) -> Iterator[tuple[Any, ...]]:
+    start = 0
+    for batch in read_rows(rows_path):
+        places = [place for place, request in enumerate(batch["request_id"].to_pylist()) if request is not None]
+        ids = as_ids(b"".join(batch["request_id"].drop_null().to_pylist()))
+        records = Settled.of(answers.records.find(ids)).record.tolist()
+        found = read_settled(answers.connection, answers.path, ids, records)
+        models = batch["model"].to_pylist()
+        for place, attempt in zip(places, found, strict=True):
+            if attempt is not None:
+                yield _line(rows[start + place], models[place], answers.complete(attempt), kind)
+        start += batch.num_rows
+
+
+def _line(row: int, model: str, attempt: Attempt, kind: str) -> tuple[Any, ...]:
+    # A baseline that failed has said nothing, and is billed what it cost.
+    said = (attempt.answer or "") if attempt.status in _ANSWERED else ""
+    cost = attempt.total_cost_pusd * PICO_USD
+    return (row, model, said, cost, attempt.input_tokens, attempt.output_tokens, attempt.latency_s, kind)
