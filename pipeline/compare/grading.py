@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from pipeline.errors import JobError
-from pipeline.scorers import Score, Scorer, find_scorer
+from pipeline.scorers import Score, Scorer, find_scorer, find_whole
 from pipeline.spec import AGREEMENT, ScoreRule
 
 RECORDED = "recorded"  # not a scorer: the score that came with the recorded answer counts
@@ -19,6 +19,7 @@ class _Rule(NamedTuple):
     task: str | None
     fields: dict[str, str]  # our column -> name of the reference's field
     scorer: Scorer | None  # None: the grade is recorded
+    has_whole: bool  # parts of a user's scorer mean nothing to us
 
 
 class Grader:
@@ -34,7 +35,9 @@ class Grader:
         for number, rule in enumerate(rules):
             fields = {f"reference {number} {column}": column for column in rule.column or []}
             self.columns |= fields
-            self._rules.append(_Rule(rule.scorer, rule.task, fields or {_BASELINE: _BASELINE}, scorer_of(rule.scorer)))
+            has_whole = find_whole(rule.scorer) is not None
+            fields = fields or {_BASELINE: _BASELINE}
+            self._rules.append(_Rule(rule.scorer, rule.task, fields, scorer_of(rule.scorer), has_whole))
 
     @property
     def reads_answers(self) -> bool:
@@ -101,6 +104,7 @@ def _grade(rule: _Rule, answer: str, reference: Any) -> tuple[Any, ...]:
         return (None,) * len(_GRADES)
     if not isinstance(score, Score) or not 0 <= score.value <= 1:
         raise JobError(f"scorer {rule.name!r} returned {score!r}; it must return a Score with a value from 0 to 1")
-    if score.parts and isinstance(score.parts[0], str):
-        return (float(score.value), *score.parts, None)
-    return (float(score.value), None, None, list(score.parts) or None)
+    parts = score.parts if rule.has_whole else ()
+    if parts and isinstance(parts[0], str):
+        return (float(score.value), *parts, None)
+    return (float(score.value), None, None, list(parts) or None)

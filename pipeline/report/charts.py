@@ -161,7 +161,8 @@ def _estimate(axes: Any, told: Told) -> bool:
 def _spent(told: Told, model: str) -> float | None:
     """Return what was spent on *model* in this run; None where it can't be told from what earlier nights spent."""
     if model == "all":
-        return float(told.summary["spent_usd"]) or None
+        sampled = told.plan.get("shadow") is not None  # its cost is in what was spent, and not in the estimate
+        return None if sampled else float(told.summary["spent_usd"]) or None
     line = told.line(f"model={model}")
     fresh = not told.plan["reused"] and line is not None
     return _usd(line) or None if fresh else None
@@ -193,6 +194,7 @@ def _failures(axes: Any, told: Told) -> bool:
         return False
     _bars(axes, [name for name, _ in classes])
     axes.barh(range(len(classes)), [count for _, count in classes], 0.6, color=CHEAPEST)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("rows")
     return True
 
