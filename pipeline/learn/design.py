@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from pipeline.policy.features import SHAPES, Floats, Ints, shapes, terms
+from pipeline.policy.features import SHAPES, Floats, Ints, terms
 from pipeline.policy.model import Linear, Words, scaled_shapes, weighted
 
 LANDMARKS = 1_500
-_LEAST_ROWS = 2  # that hold a term, before it is worth a weight
+_LEAST_ROWS = 2  # that hold a word, before it is worth a weight
 _HEAVY = 48  # landmarks that hold a term, from which it is multiplied as a dense column
 _SHAPE_SHARE = 0.1  # of the shapes in the kernel, beside 1 for the words
 
@@ -77,8 +77,8 @@ class Design:
         if not keep.any():
             keep[:] = True
         weight = 1 + np.log((1 + len(texts)) / (1 + frequency[keep]))
-        shape = shapes(texts)
-        self.words = Words(known[keep], weight, shape.mean(axis=0), shape.std(axis=0) + 1e-9)
+        mean, spread = counted.shapes.mean(axis=0), counted.shapes.std(axis=0)
+        self.words = Words(known[keep], weight, mean, spread + 1e-9)
         self._matrix = Matrix(*weighted(self.words, counted), (len(texts), len(weight)))
         self._landmarks = np.sort(rng.permutation(len(texts))[:LANDMARKS])
         cross = gram(self._matrix, self._landmarks)
@@ -86,7 +86,7 @@ class Design:
         kept = values > 1e-6 * values[-1]
         self._to_features = axes[:, kept] / np.sqrt(values[kept])
         self._shape_scale = np.sqrt(_SHAPE_SHARE / SHAPES)
-        features = [cross @ self._to_features, scaled_shapes(self.words, texts) * self._shape_scale]
+        features = [cross @ self._to_features, scaled_shapes(self.words, counted) * self._shape_scale]
         self.ridge = Ridge(np.concatenate(features, axis=1), folds)
 
     def linear(self, parts: list[tuple[Floats, float]]) -> Linear:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pipeline.policy.features import Floats, Ints, Terms, shapes, terms
+from pipeline.policy.features import BITS, Floats, Ints, Terms, terms
 
 Singles = npt.NDArray[np.float32]
 _CHUNK = 2_000  # texts at a time, so that what is gathered for them stays in the cache
@@ -77,25 +77,28 @@ def softmax(values: Floats) -> Floats:
 
 def linear_of(words: Words, linear: Linear, texts: pl.Series) -> Floats:
     """Return the linear functions of each of *texts*."""
-    found, position, value = weighted(words, terms(texts))
+    counted = terms(texts)
+    found, position, value = weighted(words, counted)
     summed = np.zeros((len(texts), linear.of_words.shape[1]))
     if len(found):
         products = linear.of_words[position] * value[:, None].astype(np.float32)
         firsts = np.flatnonzero(np.diff(found, prepend=-1))
         summed[found[firsts]] = np.add.reduceat(products, firsts, axis=0)
-    return np.asarray(summed + scaled_shapes(words, texts) @ linear.of_shapes + linear.constant)
+    return np.asarray(summed + scaled_shapes(words, counted) @ linear.of_shapes + linear.constant)
 
 
 def weighted(words: Words, counted: Terms) -> tuple[Ints, Ints, Floats]:
-    """Return row, position in *words* and value of each known term: damped count x weight, each row of length 1."""
-    position = np.minimum(np.searchsorted(words.known, counted.term), len(words.known) - 1)
-    is_known = words.known[position] == counted.term
+    """Return row, position in *words* and value of each known word: damped count x weight, each row of length 1."""
+    places = np.full(1 << BITS, -1, np.int64)
+    places[words.known] = np.arange(len(words.known))
+    position = places[counted.term]
+    is_known = position >= 0
     row, position = counted.row[is_known], position[is_known]
     value = (1 + np.log(counted.times[is_known])) * words.weight[position]
-    length = np.sqrt(np.bincount(row, value * value, minlength=counted.rows))
+    length = np.sqrt(np.bincount(row, value * value, minlength=len(counted.shapes)))
     return row, position, value / length[row]
 
 
-def scaled_shapes(words: Words, texts: pl.Series) -> Floats:
-    """Return the shapes of *texts* in units of their spread, at most four of them from the mean."""
-    return np.asarray(np.clip((shapes(texts) - words.shape_mean) / words.shape_scale, -4.0, 4.0))
+def scaled_shapes(words: Words, counted: Terms) -> Floats:
+    """Return the shapes in units of their spread, at most four of them from the mean."""
+    return np.asarray(np.clip((counted.shapes - words.shape_mean) / words.shape_scale, -4.0, 4.0))
