@@ -1,6 +1,7 @@
 """Label the rows of a job: rows of one template vote, so that an odd row is not labelled otherwise than the rest."""
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,11 @@ Rows = npt.NDArray[np.intp]
 _SAMPLE_ROWS = 50  # of a template are looked at
 _TEMPLATE_LETTERS = 12  # fewer say no more than where the columns go
 _JOB_AGREES, _JOB_NEARLY_AGREES = 0.7, 0.6
-_GROUP_AGREES = 0.9  # more, because a group's template is only guessed
+_GROUP_AGREES = 0.8  # more, because a group's template is only guessed
 _GROUP_ROWS = 200  # fewer are looked at one by one
+_SEEN_ROWS = 20  # so many of a batch are looked up among the groups of earlier ones
 _LIKE_CHARS, _LIKE_SEEN = 32, 48  # texts that share so many characters at an end, numbers apart, are of one template
+_ENDS = {"head": pl.col("text").str.head(_LIKE_SEEN), "tail": pl.col("text").str.tail(_LIKE_SEEN)}
 _EXPRESSIONS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
 
@@ -38,8 +41,9 @@ class JobClassifier:
     A pinned *task* is every row's. Else, where the job has *templates* (of system and user message, in Jinja2) with
     words of their own, 50 rows of the first batch are labelled, and what 70% of them agree on, or 60% and the words of
     the templates alone, is the task of every row of the job. Where they do not agree, or the job has no template, 50
-    rows are labelled of each 200 or more of the batch that begin alike, or else end alike, and what 90% of them agree
-    on is the task of all these. All other rows are labelled for themselves. A row with an image is a vision row.
+    rows are labelled of each 200 or more of a batch that begin alike, or else end alike, and what 80% of them agree on
+    is the task of all these, in the batches that follow too. All other rows are labelled for themselves. A row with an
+    image is a vision row.
     """
 
     def __init__(self, *, task: Task | None = None, templates: tuple[str | None, ...] = ()) -> None:
@@ -47,6 +51,7 @@ class JobClassifier:
         self._template = "\n\n".join(_EXPRESSIONS.sub(" ", template).strip() for template in templates if template)
         self._may_vote = sum(map(_letters, self._template)) >= _TEMPLATE_LETTERS
         self._verdict: _Verdict | None = None
+        self._of_groups: dict[tuple[str, str], _Verdict | None] = {}  # by the end that is alike, and what it is
 
     def label(self, texts: pl.Series, has_image: pl.Series, systems: pl.Series | None = None) -> pl.DataFrame:
         """Return a row of `classify.SCHEMA` per text; *systems* are the system messages the texts go with.
@@ -59,7 +64,7 @@ class JobClassifier:
             self._verdict = self._vote_of_job(texts, has_image, systems)
             self._may_vote = False
         if self._verdict is None:
-            return _label_groups(texts, has_image)
+            return self._label_groups(texts, has_image)
         labels = _all_as(self._verdict.task, texts).with_columns(
             confidence=pl.lit(self._verdict.share), rule=pl.lit("template")
         )
@@ -80,48 +85,65 @@ class JobClassifier:
             return verdict
         return verdict if classify(pl.Series([self._template]))["task"][0] == verdict.task else None
 
+    def _label_groups(self, texts: pl.Series, has_image: pl.Series) -> pl.DataFrame:
+        """Label groups of texts that begin or end alike by vote, and the other texts for themselves."""
+        left = (~has_image).arg_true().to_numpy().astype(np.intp)
+        task = np.zeros(len(texts), dtype=np.intp)
+        confidence = np.zeros(len(texts))
+        for side, end in _ENDS.items():
+            groups = {(side, like): rows for like, rows in _groups(texts, left, end)}
+            known = self._of_groups.keys()
+            groups = {key: rows for key, rows in groups.items() if len(rows) >= _GROUP_ROWS or key in known}
+            self._vote_of_groups({key: texts.gather(_sample(groups[key])) for key in groups.keys() - known})
+            for key, rows in groups.items():
+                if verdict := self._of_groups[key]:
+                    task[rows] = TASKS.index(verdict.task)
+                    confidence[rows] = verdict.share
+            left = left[confidence[left] == 0]
+        voted = np.flatnonzero(confidence)
+        if not len(voted):
+            return classify(texts, has_image)
+        labels = _voted(texts.gather(voted), pl.Series(TASKS, dtype=pl.String).gather(task[voted]), confidence[voted])
+        own = np.flatnonzero(confidence == 0)
+        if not len(own):
+            return labels
+        both = pl.concat([labels, classify(texts.gather(own), has_image.gather(own))])
+        return both[np.argsort(np.concatenate([voted, own]))]
 
-def _label_groups(texts: pl.Series, has_image: pl.Series) -> pl.DataFrame:
-    """Label groups of texts that begin or end alike by vote, and the other texts for themselves."""
-    left = (~has_image).arg_true().to_numpy().astype(np.intp)
-    task = np.zeros(len(texts), dtype=np.intp)
-    confidence = np.zeros(len(texts))
-    for end in (pl.col("text").str.head(_LIKE_SEEN), pl.col("text").str.tail(_LIKE_SEEN)):
-        for rows in _groups(texts, left, end):
-            if verdict := _vote(texts.gather(_sample(rows)), _GROUP_AGREES):
-                task[rows] = TASKS.index(verdict.task)
-                confidence[rows] = verdict.share
-        left = left[confidence[left] == 0]
-    voted = np.flatnonzero(confidence)
-    if not len(voted):
-        return classify(texts, has_image)
-    labels = _voted(texts.gather(voted), pl.Series(TASKS, dtype=pl.String).gather(task[voted]), confidence[voted])
-    own = np.flatnonzero(confidence == 0)
-    if not len(own):
-        return labels
-    both = pl.concat([labels, classify(texts.gather(own), has_image.gather(own))])
-    return both[np.argsort(np.concatenate([voted, own]))]
+    def _vote_of_groups(self, samples: dict[tuple[str, str], pl.Series]) -> None:
+        """Let each sample vote; they are labelled together, as a call has some milliseconds of its own."""
+        if not samples:
+            return
+        labels = classify(pl.concat(samples.values()))
+        start = 0
+        for key, sample in samples.items():
+            self._of_groups[key] = _verdict(labels[start : start + len(sample)], _GROUP_AGREES)
+            start += len(sample)
 
 
 def _voted(texts: pl.Series, tasks: pl.Series, confidence: npt.NDArray[np.float64]) -> pl.DataFrame:
     return label_as(texts, tasks).with_columns(confidence=confidence, rule=pl.lit("group"))
 
 
-def _groups(texts: pl.Series, rows: Rows, end: pl.Expr) -> list[Rows]:
-    """Return the *rows* whose *end* is alike, by group, where a group is large enough."""
-    if len(rows) < _GROUP_ROWS:
-        return []
+def _groups(texts: pl.Series, rows: Rows, end: pl.Expr) -> Iterator[tuple[str, Rows]]:
+    """Yield the *rows* whose *end* is alike, by what it is, numbers apart."""
+    if not len(rows):
+        return
     like = end.str.replace_all("[0-9]+", "0").str.head(_LIKE_CHARS)
     frame = pl.DataFrame({"text": texts.gather(rows), "row": rows}).select(pl.col("row"), like.alias("like"))
-    groups = frame.group_by("like", maintain_order=True).agg("row").filter(pl.col("row").list.len() >= _GROUP_ROWS)
-    return [group.to_numpy() for group in groups["row"]]
+    groups = frame.group_by("like", maintain_order=True).agg("row").filter(pl.col("row").list.len() >= _SEEN_ROWS)
+    for alike, group in zip(groups["like"], groups["row"], strict=True):
+        yield alike, group.to_numpy()
 
 
 def _vote(texts: pl.Series, agree: float) -> _Verdict | None:
-    """Return the task that most of *texts* have, weighed by confidence, or None where too few *agree*."""
-    totals = (
-        classify(texts).group_by("task").agg(pl.col("confidence").sum()).sort("confidence", "task", descending=True)
-    )
+    """Return the task that most of *texts* have, or None where too few *agree*."""
+    return _verdict(classify(texts), agree)
+
+
+def _verdict(labels: pl.DataFrame, agree: float) -> _Verdict | None:
+    """Return the task that most *labels* name, weighed by confidence."""
+    totals = labels.group_by("task").agg(pl.col("confidence").sum()).sort("confidence", "task", descending=True)
     share = totals["confidence"][0] / totals["confidence"].sum()
     return _Verdict(Task(totals["task"][0]), share) if share >= agree else None
 
