@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import JobError
@@ -59,6 +59,15 @@ def table_read(source: Source, **options: Any) -> pa.Table:
     return pa.Table.from_batches([batch.table for batch in source.batches(**options)], source.schema)
 
 
+def spelled_out(table: pa.Table) -> pa.Table:
+    """Return *table* without dictionaries, which may differ from chunk to chunk where the values are equal."""
+    plain = [
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for column in table.columns
+    ]
+    return pa.table(plain, table.column_names)
+
+
 @given(
     picks=st.lists(st.lists(st.integers(0, 9), min_size=len(VALUES), max_size=len(VALUES)), max_size=20),
     max_rows=st.integers(1, 25),
@@ -85,7 +94,8 @@ def test_any_table_comes_back(
     assert source.schema == table.schema
     read = table_read(source, max_rows=max_rows)
     read.validate(full=True)
-    assert read.equals(table)
+    assert read.schema == table.schema
+    assert spelled_out(read).equals(spelled_out(table))
 
 
 def test_names_with_dots_are_columns(tmp_path: Path) -> None:
@@ -146,6 +156,7 @@ def test_a_damaged_page_is_told_by_its_row_group(tmp_path: Path, checksum: bool)
 
 
 @given(place=st.integers(0, 10**9), bit=st.integers(0, 7))
+@example(place=4440, bit=0)  # in the header of a page, which no checksum covers: all rows of the column are gone
 def test_no_flipped_bit_changes_a_row(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
     """D2: with checksums, a flipped bit in the pages is refused or does no harm."""
     path = tmp_path_factory.mktemp("flip") / "x.parquet"

@@ -131,12 +131,16 @@ def _measure(part: pq.RowGroupMetaData, group: int, leaves: Sequence[_Leaf], max
 
 
 def _read_run(path: Path, metadata: pq.FileMetaData, run: _Run, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    rows = sum(metadata.row_group(group).num_rows for group in run.groups)
     with _open(path, metadata=metadata, read_dictionary=list(run.compact)) as file:
         for batch in file.iter_batches(
             run.batch_rows, row_groups=list(run.groups), columns=list(names), use_threads=False
         ):
             batch.validate(full=True)  # else text that is not UTF-8 would fail far from here
+            rows -= batch.num_rows
             yield batch
+    if rows:  # the checksums cover the pages, not their headers
+        raise pa.ArrowInvalid(f"{rows} rows are missing")
 
 
 def _exact(batch: pa.RecordBatch, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
