@@ -42,8 +42,7 @@ def take_rows(batches: Iterable[Batch], wanted: Sequence[int]) -> Iterator[Batch
 
 
 def _head(source: Source, columns: Sequence[str] | None, limit: int | None) -> Iterator[Batch]:
-    # The classifier has some milliseconds of its own a batch; the reader bounds the bytes.
-    for batch in source.batches(columns, max_rows=12_288):
+    for batch in source.batches(columns):
         if limit is None or batch.first_row + batch.table.num_rows <= limit:
             yield batch
             continue
