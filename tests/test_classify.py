@@ -93,7 +93,7 @@ def test_any_text_has_a_label(batch):
     assert labels.height == len(batch)
     assert set(labels["task"]) <= set(Task)
     assert set(labels["difficulty"]) <= set(Difficulty)
-    assert set(labels["rule"]) <= {rule.id for rule in BUILT_IN.rule} | {"none", "empty"}
+    assert set(labels["rule"]) <= {rule.id for rule in BUILT_IN.rule} | {"none", "empty", "learned", "unsure"}
     assert labels["confidence"].is_between(0, 1).all()
 
 
@@ -216,9 +216,10 @@ def test_undecided_rules_leave_decided_texts_alone():
 def test_only_the_ends_of_a_long_text_are_looked_at():
     """Head and tail of a long text are looked at, its middle is not."""
     ask, fill = "Translate this into German. ", "x " * 10_000
-    labels = classify(pl.Series([ask + fill, fill + ask, fill + ask + fill]))
-    assert labels["task"].to_list() == ["translation", "translation", "general"]
-    assert set(labels["difficulty"]) == {"medium", "hard"}
+    labels = classify(pl.Series([ask + fill, fill + ask, fill + ask + fill, fill + fill]))
+    assert labels["task"].to_list()[:2] == ["translation", "translation"]
+    assert labels.row(2) == labels.row(3)
+    assert set(labels["difficulty"]) <= {"medium", "hard"}
 
 
 @pytest.mark.parametrize("unit", ["x", "写a", "explain ", "(((", "1 ", "write a ", "\n"])

@@ -29,6 +29,12 @@ class Tally:
         self._strength[place][stronger] = rule.votes
         self.rule[place][stronger] = number
 
+    def lead(self) -> Rows:
+        """Return per row the votes by which the task with most leads the next one."""
+        second, first = np.partition(self.votes, -2, axis=0)[-2:].astype(np.intp)
+        lead: Rows = first - second
+        return lead
+
 
 def count_votes(texts: pl.Series, rules: Rules) -> Tally:
     """Count the votes of every rule for each of *texts*, which are lower case and not null."""

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.catalogue import Catalogue, price_at
-from pipeline.classify import classify
+from pipeline.classify.bulk import JobClassifier
 from pipeline.errors import JobError
 from pipeline.identity import ID_BYTES, IdMap, as_ids, repeat_id, request_hasher
 from pipeline.plan.rows import RowWriter
@@ -100,6 +100,7 @@ class _Planner:
         self._catalogue = catalogue
         self._options = options
         self._renderer = Renderer(job.prompt)
+        self._classifier = JobClassifier(task=job.route.task, templates=(job.prompt.system, job.prompt.user))
         self._route_columns = only_columns(catalogue, job.route)
         self.columns = list(
             dict.fromkeys([*self._renderer.columns, *self._route_columns, *filter(None, [job.input.id])])
@@ -136,12 +137,7 @@ class _Planner:
             pl.Series([batch.bad.get(offset) for offset in range(table.height)], dtype=pl.String) if batch.bad else None
         )
         has_image = rendered["image"].is_not_null()
-        if self._job.route.task is None:
-            labels = classify(rendered["user"], has_image)
-        else:
-            labels = classify(rendered["user"], has_image).with_columns(
-                task=pl.lit(str(self._job.route.task)), rule=pl.lit("pinned")
-            )
+        labels = self._classifier.label(rendered["user"], has_image, rendered["system"])
         prompt = self._job.prompt
         texts = rendered["user"].fill_null("").to_arrow()
         whole = prompt.messages is not None or bool(prompt.examples)  # messages that hold all, the system text too
