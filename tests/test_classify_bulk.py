@@ -114,6 +114,13 @@ def test_image_rows_are_vision_rows():
     assert np.flatnonzero(labels["task"] == "vision").tolist() == [0, 7]
 
 
+def test_images_alone_do_not_vote():
+    """Where every row of the first batch has an image, there is nothing to vote on, and all are vision rows."""
+    texts = rows("Translate into German: {{ text }}").head(3)
+    labels = JobClassifier(templates=("Translate into German.", None)).label(texts, images(3, 0, 1, 2))
+    assert labels["rule"].to_list() == ["image"] * 3
+
+
 def test_pinned_task_is_every_row_s():
     """A pinned task is given to every row, with the row's own difficulty."""
     labels = label(JobClassifier(task=Task.CODE), pl.Series(["hm", "Write a poem", None]))

@@ -95,16 +95,13 @@ def _label_groups(texts: pl.Series, has_image: pl.Series) -> pl.DataFrame:
     voted = np.flatnonzero(confidence)
     if not len(voted):
         return classify(texts, has_image)
-    labels = _voted(texts.gather(voted), pl.Series(TASKS, dtype=pl.String).gather(task[voted]), confidence[voted])
+    tasks = pl.Series(TASKS, dtype=pl.String).gather(task[voted])
+    labels = label_as(texts.gather(voted), tasks).with_columns(confidence=confidence[voted], rule=pl.lit("group"))
     own = np.flatnonzero(confidence == 0)
     if not len(own):
         return labels
     both = pl.concat([labels, classify(texts.gather(own), has_image.gather(own))])
     return both[np.argsort(np.concatenate([voted, own]))]
-
-
-def _voted(texts: pl.Series, tasks: pl.Series, confidence: npt.NDArray[np.float64]) -> pl.DataFrame:
-    return label_as(texts, tasks).with_columns(confidence=confidence, rule=pl.lit("group"))
 
 
 def _groups(texts: pl.Series, rows: Rows, end: pl.Expr) -> list[Rows]:
@@ -119,11 +116,12 @@ def _groups(texts: pl.Series, rows: Rows, end: pl.Expr) -> list[Rows]:
 
 def _vote(texts: pl.Series, agree: float) -> _Verdict | None:
     """Return the task that most of *texts* have, weighed by confidence, or None where too few *agree*."""
-    totals = (
-        classify(texts).group_by("task").agg(pl.col("confidence").sum()).sort("confidence", "task", descending=True)
-    )
-    share = totals["confidence"][0] / totals["confidence"].sum()
-    return _Verdict(Task(totals["task"][0]), share) if share >= agree else None
+    votes = classify(texts).group_by("task").agg(pl.col("confidence").sum())
+    if not len(votes):
+        return None
+    task, most = votes.sort("confidence", "task", descending=True).row(0)
+    share = most / votes["confidence"].sum()
+    return _Verdict(Task(task), share) if share >= agree else None
 
 
 def _sample(rows: Rows) -> Rows:
