@@ -87,6 +87,15 @@ def test_texts_alike_vote(place):
     assert labels.filter(pl.Series(~voted)).equals(classify(others))
 
 
+def test_groups_vote_once():
+    """A group keeps the task that it voted for in an earlier batch, also where a later one has few of its rows."""
+    job = JobClassifier()
+    alike = rows("Please rate how angry this customer of our bank is, from 0 to 9.\n{{ text }}")
+    first = label(job, alike)
+    assert set(first["rule"]) == {"group"}
+    assert label(job, alike.head(3)).equals(first.head(3))
+
+
 def test_few_texts_alike_do_not_vote():
     """A handful of rows that begin alike are looked at one by one."""
     texts = rows("Please tell me about this: {{ text }}").head(50)

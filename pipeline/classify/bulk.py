@@ -1,6 +1,7 @@
 """Label the rows of a job: rows of one template vote, so that an odd row is not labelled otherwise than the rest."""
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +17,9 @@ Rows = npt.NDArray[np.intp]
 _SAMPLE_ROWS = 50  # of a template are looked at
 _TEMPLATE_LETTERS = 12  # fewer say no more than where the columns go
 _JOB_AGREES, _JOB_NEARLY_AGREES = 0.7, 0.6
-_GROUP_AGREES = 0.9  # more, because a group's template is only guessed
+_GROUP_AGREES = 0.8  # more, because a group's template is only guessed
 _GROUP_ROWS = 200  # fewer are looked at one by one
+_MOST_GROUPS = 10_000  # are remembered; so many templates make no job of few
 _LIKE_CHARS, _LIKE_SEEN = 32, 48  # texts that share so many characters at an end, numbers apart, are of one template
 _EXPRESSIONS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
@@ -38,8 +40,9 @@ class JobClassifier:
     A pinned *task* is every row's. Else, where the job has *templates* (of system and user message, in Jinja2) with
     words of their own, 50 rows of the first batch are labelled, and what 70% of them agree on, or 60% and the words of
     the templates alone, is the task of every row of the job. Where they do not agree, or the job has no template, 50
-    rows are labelled of each 200 or more of the batch that begin alike, or else end alike, and what 90% of them agree
-    on is the task of all these. All other rows are labelled for themselves. A row with an image is a vision row.
+    rows are labelled of each 200 or more of a batch that begin alike, or else end alike, and what 80% of them agree on
+    is the task of all these, also in later batches. All other rows are labelled for themselves. A row with an image is
+    a vision row.
     """
 
     def __init__(self, *, task: Task | None = None, templates: tuple[str | None, ...] = ()) -> None:
@@ -47,6 +50,7 @@ class JobClassifier:
         self._template = "\n\n".join(_EXPRESSIONS.sub(" ", template).strip() for template in templates if template)
         self._may_vote = sum(map(_letters, self._template)) >= _TEMPLATE_LETTERS
         self._verdict: _Verdict | None = None
+        self._groups = _Groups()
 
     def label(self, texts: pl.Series, has_image: pl.Series, systems: pl.Series | None = None) -> pl.DataFrame:
         """Return a row of `classify.SCHEMA` per text; *systems* are the system messages the texts go with.
@@ -59,7 +63,7 @@ class JobClassifier:
             self._verdict = self._vote_of_job(texts, has_image, systems)
             self._may_vote = False
         if self._verdict is None:
-            return _label_groups(texts, has_image)
+            return self._groups.label(texts, has_image)
         labels = _all_as(self._verdict.task, texts).with_columns(
             confidence=pl.lit(self._verdict.share), rule=pl.lit("template")
         )
@@ -81,37 +85,50 @@ class JobClassifier:
         return verdict if classify(pl.Series([self._template]))["task"][0] == verdict.task else None
 
 
-def _label_groups(texts: pl.Series, has_image: pl.Series) -> pl.DataFrame:
-    """Label groups of texts that begin or end alike by vote, and the other texts for themselves."""
-    left = (~has_image).arg_true().to_numpy().astype(np.intp)
-    task = np.zeros(len(texts), dtype=np.intp)
-    confidence = np.zeros(len(texts))
-    for end in (pl.col("text").str.head(_LIKE_SEEN), pl.col("text").str.tail(_LIKE_SEEN)):
-        for rows in _groups(texts, left, end):
-            if verdict := _vote(texts.gather(_sample(rows)), _GROUP_AGREES):
+class _Groups:
+    """Texts that begin alike, or else end alike, are taken for rows of one template and vote, once a job."""
+
+    def __init__(self) -> None:
+        self._ends = (pl.col("text").str.head(_LIKE_SEEN), pl.col("text").str.tail(_LIKE_SEEN))
+        self._verdicts: tuple[dict[str, _Verdict | None], ...] = ({}, {})
+
+    def label(self, texts: pl.Series, has_image: pl.Series) -> pl.DataFrame:
+        """Label the groups by vote, and the other texts for themselves."""
+        left = (~has_image).arg_true().to_numpy().astype(np.intp)
+        task = np.zeros(len(texts), dtype=np.intp)
+        share = np.zeros(len(texts))
+        for end, verdicts in zip(self._ends, self._verdicts, strict=True):
+            for rows, verdict in _voted(texts, left, end, verdicts):
                 task[rows] = TASKS.index(verdict.task)
-                confidence[rows] = verdict.share
-        left = left[confidence[left] == 0]
-    voted = np.flatnonzero(confidence)
-    if not len(voted):
-        return classify(texts, has_image)
-    tasks = pl.Series(TASKS, dtype=pl.String).gather(task[voted])
-    labels = label_as(texts.gather(voted), tasks).with_columns(confidence=confidence[voted], rule=pl.lit("group"))
-    own = np.flatnonzero(confidence == 0)
-    if not len(own):
-        return labels
-    both = pl.concat([labels, classify(texts.gather(own), has_image.gather(own))])
-    return both[np.argsort(np.concatenate([voted, own]))]
+                share[rows] = verdict.share
+            left = left[share[left] == 0]
+        voted, own = np.flatnonzero(share), np.flatnonzero(share == 0)
+        if not len(voted):
+            return classify(texts, has_image)
+        tasks = pl.Series(TASKS, dtype=pl.String).gather(task[voted])
+        labels = label_as(texts.gather(voted), tasks).with_columns(confidence=share[voted], rule=pl.lit("group"))
+        if not len(own):
+            return labels
+        both = pl.concat([labels, classify(texts.gather(own), has_image.gather(own))])
+        return both[np.argsort(np.concatenate([voted, own]))]
 
 
-def _groups(texts: pl.Series, rows: Rows, end: pl.Expr) -> list[Rows]:
-    """Return the *rows* whose *end* is alike, by group, where a group is large enough."""
-    if len(rows) < _GROUP_ROWS:
-        return []
-    like = end.str.replace_all("[0-9]+", "0").str.head(_LIKE_CHARS)
-    frame = pl.DataFrame({"text": texts.gather(rows), "row": rows}).select(pl.col("row"), like.alias("like"))
-    groups = frame.group_by("like", maintain_order=True).agg("row").filter(pl.col("row").list.len() >= _GROUP_ROWS)
-    return [group.to_numpy() for group in groups["row"]]
+def _voted(
+    texts: pl.Series, rows: Rows, end: pl.Expr, verdicts: dict[str, _Verdict | None]
+) -> Iterator[tuple[Rows, _Verdict]]:
+    """Yield those of *rows* whose *end* is alike and that agree on a task; new votes are added to *verdicts*."""
+    like = end.str.replace_all("[0-9]+", "0").str.head(_LIKE_CHARS).fill_null("").alias("like")
+    frame = pl.DataFrame({"text": texts.gather(rows), "row": rows}).select("row", like)
+    large = (pl.len() >= _GROUP_ROWS) if len(verdicts) < _MOST_GROUPS else pl.lit(value=False)
+    known = pl.col("like").first().is_in(list(verdicts))
+    groups = frame.group_by("like", maintain_order=True).agg("row", chosen=large | known).filter("chosen")
+    for name, group in zip(groups["like"].to_list(), groups["row"], strict=True):
+        its_rows = group.to_numpy()
+        if name not in verdicts:
+            verdicts[name] = _vote(texts.gather(_sample(its_rows)), _GROUP_AGREES)
+        verdict = verdicts[name]
+        if verdict is not None:
+            yield its_rows, verdict
 
 
 def _vote(texts: pl.Series, agree: float) -> _Verdict | None:
