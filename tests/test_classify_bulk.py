@@ -87,6 +87,15 @@ def test_texts_alike_vote(place):
     assert labels.filter(pl.Series(~voted)).equals(classify(others))
 
 
+def test_groups_vote_once():
+    """A group keeps the task that it voted for in an earlier batch, also where a later one has few of its rows."""
+    job = JobClassifier()
+    alike = rows("Please rate how angry this customer of our bank is, from 0 to 9.\n{{ text }}")
+    first = label(job, alike)
+    assert set(first["rule"]) == {"group"}
+    assert label(job, alike.head(3)).equals(first.head(3))
+
+
 def test_few_texts_alike_do_not_vote():
     """A handful of rows that begin alike are looked at one by one."""
     texts = rows("Please tell me about this: {{ text }}").head(50)
@@ -112,6 +121,13 @@ def test_image_rows_are_vision_rows():
     texts = rows(template)
     labels = JobClassifier(templates=(None, template)).label(texts, images(len(texts), 0, 7))
     assert np.flatnonzero(labels["task"] == "vision").tolist() == [0, 7]
+
+
+def test_images_alone_do_not_vote():
+    """Where every row of the first batch has an image, there is nothing to vote on, and all are vision rows."""
+    texts = rows("Translate into German: {{ text }}").head(3)
+    labels = JobClassifier(templates=("Translate into German.", None)).label(texts, images(3, 0, 1, 2))
+    assert labels["rule"].to_list() == ["image"] * 3
 
 
 def test_pinned_task_is_every_row_s():

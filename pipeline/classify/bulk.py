@@ -19,9 +19,8 @@ _TEMPLATE_LETTERS = 12  # fewer say no more than where the columns go
 _JOB_AGREES, _JOB_NEARLY_AGREES = 0.7, 0.6
 _GROUP_AGREES = 0.8  # more, because a group's template is only guessed
 _GROUP_ROWS = 200  # fewer are looked at one by one
-_SEEN_ROWS = 20  # so many of a batch are looked up among the groups of earlier ones
+_MOST_GROUPS = 10_000  # are remembered; so many templates make no job of few
 _LIKE_CHARS, _LIKE_SEEN = 32, 48  # texts that share so many characters at an end, numbers apart, are of one template
-_ENDS = {"head": pl.col("text").str.head(_LIKE_SEEN), "tail": pl.col("text").str.tail(_LIKE_SEEN)}
 _EXPRESSIONS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
 
@@ -42,8 +41,8 @@ class JobClassifier:
     words of their own, 50 rows of the first batch are labelled, and what 70% of them agree on, or 60% and the words of
     the templates alone, is the task of every row of the job. Where they do not agree, or the job has no template, 50
     rows are labelled of each 200 or more of a batch that begin alike, or else end alike, and what 80% of them agree on
-    is the task of all these, in the batches that follow too. All other rows are labelled for themselves. A row with an
-    image is a vision row.
+    is the task of all these, also in later batches. All other rows are labelled for themselves. A row with an image is
+    a vision row.
     """
 
     def __init__(self, *, task: Task | None = None, templates: tuple[str | None, ...] = ()) -> None:
@@ -51,7 +50,7 @@ class JobClassifier:
         self._template = "\n\n".join(_EXPRESSIONS.sub(" ", template).strip() for template in templates if template)
         self._may_vote = sum(map(_letters, self._template)) >= _TEMPLATE_LETTERS
         self._verdict: _Verdict | None = None
-        self._of_groups: dict[tuple[str, str], _Verdict | None] = {}  # by the end that is alike, and what it is
+        self._groups = _Groups()
 
     def label(self, texts: pl.Series, has_image: pl.Series, systems: pl.Series | None = None) -> pl.DataFrame:
         """Return a row of `classify.SCHEMA` per text; *systems* are the system messages the texts go with.
@@ -64,7 +63,7 @@ class JobClassifier:
             self._verdict = self._vote_of_job(texts, has_image, systems)
             self._may_vote = False
         if self._verdict is None:
-            return self._label_groups(texts, has_image)
+            return self._groups.label(texts, has_image)
         labels = _all_as(self._verdict.task, texts).with_columns(
             confidence=pl.lit(self._verdict.share), rule=pl.lit("template")
         )
@@ -85,67 +84,61 @@ class JobClassifier:
             return verdict
         return verdict if classify(pl.Series([self._template]))["task"][0] == verdict.task else None
 
-    def _label_groups(self, texts: pl.Series, has_image: pl.Series) -> pl.DataFrame:
-        """Label groups of texts that begin or end alike by vote, and the other texts for themselves."""
+
+class _Groups:
+    """Texts that begin alike, or else end alike, are taken for rows of one template and vote, once a job."""
+
+    def __init__(self) -> None:
+        self._ends = (pl.col("text").str.head(_LIKE_SEEN), pl.col("text").str.tail(_LIKE_SEEN))
+        self._verdicts: tuple[dict[str, _Verdict | None], ...] = ({}, {})
+
+    def label(self, texts: pl.Series, has_image: pl.Series) -> pl.DataFrame:
+        """Label the groups by vote, and the other texts for themselves."""
         left = (~has_image).arg_true().to_numpy().astype(np.intp)
         task = np.zeros(len(texts), dtype=np.intp)
-        confidence = np.zeros(len(texts))
-        for side, end in _ENDS.items():
-            groups = {(side, like): rows for like, rows in _groups(texts, left, end)}
-            known = self._of_groups.keys()
-            groups = {key: rows for key, rows in groups.items() if len(rows) >= _GROUP_ROWS or key in known}
-            self._vote_of_groups({key: texts.gather(_sample(groups[key])) for key in groups.keys() - known})
-            for key, rows in groups.items():
-                if verdict := self._of_groups[key]:
-                    task[rows] = TASKS.index(verdict.task)
-                    confidence[rows] = verdict.share
-            left = left[confidence[left] == 0]
-        voted = np.flatnonzero(confidence)
+        share = np.zeros(len(texts))
+        for end, verdicts in zip(self._ends, self._verdicts, strict=True):
+            for rows, verdict in _voted(texts, left, end, verdicts):
+                task[rows] = TASKS.index(verdict.task)
+                share[rows] = verdict.share
+            left = left[share[left] == 0]
+        voted, own = np.flatnonzero(share), np.flatnonzero(share == 0)
         if not len(voted):
             return classify(texts, has_image)
-        labels = _voted(texts.gather(voted), pl.Series(TASKS, dtype=pl.String).gather(task[voted]), confidence[voted])
-        own = np.flatnonzero(confidence == 0)
+        tasks = pl.Series(TASKS, dtype=pl.String).gather(task[voted])
+        labels = label_as(texts.gather(voted), tasks).with_columns(confidence=share[voted], rule=pl.lit("group"))
         if not len(own):
             return labels
         both = pl.concat([labels, classify(texts.gather(own), has_image.gather(own))])
         return both[np.argsort(np.concatenate([voted, own]))]
 
-    def _vote_of_groups(self, samples: dict[tuple[str, str], pl.Series]) -> None:
-        """Let each sample vote; they are labelled together, as a call has some milliseconds of its own."""
-        if not samples:
-            return
-        labels = classify(pl.concat(samples.values()))
-        start = 0
-        for key, sample in samples.items():
-            self._of_groups[key] = _verdict(labels[start : start + len(sample)], _GROUP_AGREES)
-            start += len(sample)
 
-
-def _voted(texts: pl.Series, tasks: pl.Series, confidence: npt.NDArray[np.float64]) -> pl.DataFrame:
-    return label_as(texts, tasks).with_columns(confidence=confidence, rule=pl.lit("group"))
-
-
-def _groups(texts: pl.Series, rows: Rows, end: pl.Expr) -> Iterator[tuple[str, Rows]]:
-    """Yield the *rows* whose *end* is alike, by what it is, numbers apart."""
-    if not len(rows):
-        return
-    like = end.str.replace_all("[0-9]+", "0").str.head(_LIKE_CHARS)
-    frame = pl.DataFrame({"text": texts.gather(rows), "row": rows}).select(pl.col("row"), like.alias("like"))
-    groups = frame.group_by("like", maintain_order=True).agg("row").filter(pl.col("row").list.len() >= _SEEN_ROWS)
-    for alike, group in zip(groups["like"], groups["row"], strict=True):
-        yield alike, group.to_numpy()
+def _voted(
+    texts: pl.Series, rows: Rows, end: pl.Expr, verdicts: dict[str, _Verdict | None]
+) -> Iterator[tuple[Rows, _Verdict]]:
+    """Yield those of *rows* whose *end* is alike and that agree on a task; new votes are added to *verdicts*."""
+    like = end.str.replace_all("[0-9]+", "0").str.head(_LIKE_CHARS).fill_null("").alias("like")
+    frame = pl.DataFrame({"text": texts.gather(rows), "row": rows}).select("row", like)
+    large = (pl.len() >= _GROUP_ROWS) if len(verdicts) < _MOST_GROUPS else pl.lit(value=False)
+    known = pl.col("like").first().is_in(list(verdicts))
+    groups = frame.group_by("like", maintain_order=True).agg("row", chosen=large | known).filter("chosen")
+    for name, group in zip(groups["like"].to_list(), groups["row"], strict=True):
+        its_rows = group.to_numpy()
+        if name not in verdicts:
+            verdicts[name] = _vote(texts.gather(_sample(its_rows)), _GROUP_AGREES)
+        verdict = verdicts[name]
+        if verdict is not None:
+            yield its_rows, verdict
 
 
 def _vote(texts: pl.Series, agree: float) -> _Verdict | None:
-    """Return the task that most of *texts* have, or None where too few *agree*."""
-    return _verdict(classify(texts), agree)
-
-
-def _verdict(labels: pl.DataFrame, agree: float) -> _Verdict | None:
-    """Return the task that most *labels* name, weighed by confidence."""
-    totals = labels.group_by("task").agg(pl.col("confidence").sum()).sort("confidence", "task", descending=True)
-    share = totals["confidence"][0] / totals["confidence"].sum()
-    return _Verdict(Task(totals["task"][0]), share) if share >= agree else None
+    """Return the task that most of *texts* have, weighed by confidence, or None where too few *agree*."""
+    votes = classify(texts).group_by("task").agg(pl.col("confidence").sum())
+    if not len(votes):
+        return None
+    task, most = votes.sort("confidence", "task", descending=True).row(0)
+    share = most / votes["confidence"].sum()
+    return _Verdict(Task(task), share) if share >= agree else None
 
 
 def _sample(rows: Rows) -> Rows:
