@@ -16,7 +16,7 @@ import click
 
 from pipeline import __version__
 from pipeline.cli.route import add_route_commands
-from pipeline.cli.texts import plan_text, report_text, table
+from pipeline.cli.texts import plan_text, promise_text, report_text, table
 from pipeline.errors import JobError, LockedError
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -367,6 +367,8 @@ def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
         from pipeline.compare import to_text
 
         _print(to_text(report.comparison))
+    if "promise" in summary:
+        _print(promise_text(summary["promise"]))
     _print(report_text(summary))
     if summary["stopped"]:
         _print(f"stopped by {summary['stopped']}; run it again to continue")

@@ -45,10 +45,11 @@ class Night(NamedTuple):
     """What the arms are made of. Costs are whole pico-USD; a request asked once for several rows counts on the first.
 
     `rows`, in input order: row, status, task, model, input, output, cost, measured (usage was reported), answered,
-    latency, metric, quality, baseline_model, baseline_cost (recorded, otherwise estimated), baseline_measured, of a
-    recorded baseline answer, null without one, baseline_input, baseline_output, baseline_answered, baseline_latency and
-    baseline_quality, and the columns of `groups`, which has the name of each in scopes. `answers`, as recorded: row,
-    model, pool (the models that answered the row), input, output, cost, answered, latency, quality.
+    latency, metric, quality, by_policy (where the job has a policy), baseline_model, baseline_cost (recorded, otherwise
+    estimated), baseline_measured, of a recorded baseline answer, null without one, baseline_input, baseline_output,
+    baseline_answered, baseline_latency and baseline_quality, and the columns of `groups`, which has the name of each in
+    scopes. `answers`, as recorded: row, model, pool (the models that answered the row), input, output, cost, answered,
+    latency, quality.
     """
 
     rows: pl.DataFrame
@@ -65,6 +66,8 @@ def read_night(outputs: Path, outcomes: pl.DataFrame | None, job: Job) -> Night:
     grader = Grader(job.compare.references)
     labels = {f"by {column}": column for column in job.compare.by}
     names = {ours: job.output.prefix + name for ours, name in _COLUMNS.items()}
+    if job.route.policy is not None:
+        names["route"] = job.output.prefix + "route"
     if grader.reads_answers:
         names["answer"] = job.output.prefix + "answer"
     digest = _Digest(grader, _checked(outcomes), labels)
@@ -127,6 +130,7 @@ class _Digest:
             "answered",
             pl.col("latency").cast(pl.Float64),
             "quality",
+            *([(pl.col("route") == "policy").alias("by_policy")] if "route" in view.columns else []),
             *(pl.col(ours).cast(pl.String).fill_null("(none)").cast(pl.Categorical) for ours in self._labels),
         )
 

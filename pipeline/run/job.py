@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pipeline import __version__
 from pipeline.catalogue import Catalogue, load_catalogue, warnings
-from pipeline.compare import article_stats, compare
+from pipeline.compare import article_stats, check_promise, compare
 from pipeline.dispatch import Dispatched, dispatch
 from pipeline.errors import JobError
 from pipeline.files import whole_file, write_whole
@@ -294,6 +294,8 @@ def _finish(night: _Night, plan: Plan, answers: Answers, dispatched: Dispatched,
             shutil.rmtree(group.parts[0].parent)
     stats = article_stats(night.folder / "outputs.parquet", prefix=prefix)
     summary = {**_summary(night, plan, written, dispatched, ran), "usage": stats}
+    if night.job.route.promise is not None:
+        summary["promise"] = check_promise(comparison, night.job.route.promise)
     write_whole(night.folder / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
     _, counters = ran
     others = (f"{count} answers came from {name}, which was not asked" for name, count in counters.other_models.items())
