@@ -5,7 +5,7 @@ length lies, and the columns that a model is restricted by. Each combination of 
 and the decisions are joined to the rows, so that the work hardly grows with the rows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -17,14 +17,18 @@ from pipeline.errors import JobError
 from pipeline.records import Model, Tier
 from pipeline.spec import BaselineColumn, Route
 
-_LABELS = ("task", "difficulty", "has_image", "input_tokens")  # columns that always come with the rows
+_LABELS = ("task", "difficulty", "has_image", "input_tokens", "wanted_model")  # columns that always come with the rows
 _NO_LIMIT = 2**62  # more tokens than any row has
+POLICY = "policy"  # the reason of a row whose model the policy chose
 _ROUTED = {"model": pl.String, "reason": pl.String, "escalate_to": pl.String, "baseline": pl.String}
 
 
-def only_columns(catalogue: Catalogue, spec: Route) -> list[str]:
-    """Return the input columns that `route` needs beside the labels. `task` and `difficulty` always mean the label."""
-    columns = [column for model in _routable(catalogue, spec) for column in model.only]
+def only_columns(catalogue: Catalogue, spec: Route, wanted: Iterable[str] = ()) -> list[str]:
+    """Return the input columns that `route` needs beside the labels, *wanted* being the models a policy may ask.
+
+    `task` and `difficulty` always mean the label.
+    """
+    columns = [column for model in _routable(catalogue, spec, wanted) for column in model.only]
     if isinstance(spec.baseline, BaselineColumn):
         columns.append(spec.baseline.column)
     return [column for column in dict.fromkeys(columns) if column not in _LABELS]
@@ -41,6 +45,9 @@ def route(
     context holds the input and *max_output_tokens*, and every column of its `only` has an allowed value. `model` is
     null when none fits; `reason` then says why. `escalate_to` is the first other model that fits in a higher tier.
 
+    Where *rows* has a column `wanted_model`, the model a policy chose, that model is taken if it fits, with `POLICY` as
+    the reason; `escalate_to` is then the first other model that fits in a tier above `tier`. Else the table decides.
+
     With `max_cost_usd` the walk starts at the budget tier, whatever `tier` says, and a model must also cost no more
     than that for this input and *max_output_tokens*, at its price of *at* (default: now); when none does, the first
     that fits otherwise is taken. This is the article's `route_with_fallback`, with each row's own length.
@@ -48,7 +55,8 @@ def route(
     Raises:
         JobError: when a baseline column names an unknown model, or an `only` column can't be compared.
     """
-    router = _Router(spec, catalogue, max_output_tokens, at or datetime.now(UTC))
+    wanted = rows["wanted_model"].drop_nulls().unique().to_list() if "wanted_model" in rows.columns else []
+    router = _Router(spec, catalogue, _routable(catalogue, spec, wanted), max_output_tokens, at or datetime.now(UTC))
     facts = router.facts(rows)
     distinct = facts.unique(maintain_order=True)
     decisions = pl.DataFrame([router.decide(row) for row in distinct.iter_rows(named=True)], _ROUTED, orient="row")
@@ -68,10 +76,11 @@ class _Step(NamedTuple):
 class _Router:
     """What the rows of a batch share: the tiers to walk, and the limits of each model in tokens."""
 
-    def __init__(self, spec: Route, catalogue: Catalogue, max_output_tokens: int, at: datetime) -> None:
+    def __init__(
+        self, spec: Route, catalogue: Catalogue, models: list[Model], max_output_tokens: int, at: datetime
+    ) -> None:
         self._spec = spec
         self._catalogue = catalogue
-        models = _routable(catalogue, spec)
         self._holds = {model.name: model.context_tokens - max_output_tokens for model in models}
         self._affords = {model.name: _affordable(model, spec, max_output_tokens, at) for model in models}
         self._allowed = {
@@ -87,12 +96,14 @@ class _Router:
             for column, values in allowed.items():
                 restricting.setdefault(column, set()).update(values)
         limits = pl.Series(self._limits, dtype=pl.Int64)
+        no_wish = pl.Series([None], dtype=pl.String).new_from_index(0, rows.height)
         return pl.DataFrame(
             {
                 "task": rows["task"].cast(pl.String),
                 "difficulty": rows["difficulty"].cast(pl.String),
                 "image": rows["has_image"].fill_null(value=False),
                 "tokens": limits[limits.search_sorted(rows["input_tokens"].fill_null(0), side="left")],
+                "wanted_model": rows["wanted_model"] if "wanted_model" in rows.columns else no_wish,
                 **{f"only {column}": _known_text(rows[column], values) for column, values in restricting.items()},
             }
         )
@@ -104,6 +115,22 @@ class _Router:
         return (*self._choose(fact), named if isinstance(named, str) else None)
 
     def _choose(self, fact: Mapping[str, Any]) -> tuple[str | None, str, str | None]:
+        wanted = fact["wanted_model"]
+        if wanted is None:
+            return self._choose_by_table(fact)
+        why = self._unfit(self._catalogue.models[wanted], fact)
+        if not why and fact["tokens"] > self._affords[wanted]:
+            why = f"over {self._spec.max_cost_usd} USD"
+        if why:
+            model, reason, stronger = self._choose_by_table(fact)
+            return model, f"{reason}; policy: not {wanted} ({why})", stronger
+        steps = self._steps(fact["task"], fact["difficulty"])
+        fitting = [step for step in steps if fact["tokens"] <= self._affords[step.model.name]]
+        fitting = [step for step in fitting if not self._unfit(step.model, fact)]
+        asked = _Step(self._spec.tier, POLICY, self._catalogue.models[wanted])
+        return wanted, POLICY, self._escalation(asked, fitting)
+
+    def _choose_by_table(self, fact: Mapping[str, Any]) -> tuple[str | None, str, str | None]:
         steps = list(self._steps(fact["task"], fact["difficulty"]))
         if not steps:
             return None, f"the table has no cell {fact['task']}", None
@@ -159,10 +186,11 @@ def _tiers(spec: Route) -> list[Tier]:
     return tiers if spec.max_cost_usd is not None else tiers[tiers.index(spec.tier) :]
 
 
-def _routable(catalogue: Catalogue, spec: Route) -> list[Model]:
-    """Return every model that a row may get."""
+def _routable(catalogue: Catalogue, spec: Route, wanted: Iterable[str]) -> list[Model]:
+    """Return every model that a row may get, by the table or by a policy that may ask the *wanted* ones."""
     cells = (names for tier in _tiers(spec) for names in catalogue.table[tier].values())
-    return [catalogue.models[name] for name in dict.fromkeys(name for names in cells for name in names)]
+    named = dict.fromkeys([*(name for names in cells for name in names), *wanted])
+    return [catalogue.models[name] for name in named]
 
 
 def _affordable(model: Model, spec: Route, max_output_tokens: int, at: datetime) -> int:

@@ -123,6 +123,14 @@ def _baseline(value: object) -> object:
 _CELL = re.compile(rf"({'|'.join(Task)})(\.({'|'.join(Difficulty)}))?")
 
 
+class Promise(_Section):
+    """`[route.promise]`: what the policy must have been learned to keep, and what the report holds the night to."""
+
+    reference: str = Field(description="the model whose quality is the measure")
+    quality: float = Field(gt=0, le=1.5, description="share of its quality to keep")
+    confidence: float = Field(0.95, ge=0.5, lt=1)
+
+
 class Route(_Section):
     """`[route]`: which model gets which row."""
 
@@ -134,6 +142,15 @@ class Route(_Section):
     table: dict[Tier, dict[str, OneOrMany]] = Field(
         default_factory=dict, description='cells to override: task or "task.hard" = model or models in order'
     )
+
+    policy: str | None = Field(None, description="file of `rowroute route fit`: it decides, the table where it can't")
+    promise: Promise | None = None
+
+    @model_validator(mode="after")
+    def _promise_has_policy(self) -> Self:
+        if self.promise is not None and self.policy is None:
+            raise ValueError("a promise needs a policy that was learned to keep it: policy = the file of `route fit`")
+        return self
 
     @field_validator("table")
     @classmethod

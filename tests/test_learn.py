@@ -39,7 +39,7 @@ def test_the_weights_give_what_the_features_give():
     targets = np.random.default_rng(0).normal(size=(300, 2))
     design = Design(texts, np.arange(300) % 3, np.random.default_rng(0))
     weights, constant = design.ridge.weights(targets, 1.0)
-    by_features = (design.ridge._rotated @ design.ridge._axes.T + design.ridge.mean) @ weights + constant
+    by_features = design.features @ weights + constant
     linear = design.linear([(targets, 1.0)])
     assert np.abs(linear_of(design.words, linear, texts) - by_features).max() < 1e-3
 

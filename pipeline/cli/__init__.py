@@ -18,7 +18,7 @@ from pipeline.cli.nights import compare, fail_if_option, history
 from pipeline.cli.output import print_out as _print
 from pipeline.cli.output import say as _say
 from pipeline.cli.route import add_route_commands
-from pipeline.cli.texts import plan_text, report_text, table
+from pipeline.cli.texts import plan_text, promise_text, report_text, table
 from pipeline.errors import JobError, LockedError
 
 _CANNOT_RUN, _WORSE, _DEFECT, _LOCKED, _INTERRUPTED = 2, 6, 70, 75, 130
@@ -347,6 +347,8 @@ def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
         from pipeline.compare import to_text
 
         _print(to_text(report.comparison))
+    if "promise" in summary:
+        _print(promise_text(summary["promise"]))
     _print(report_text(summary))
     if summary["stopped"]:
         _print(f"stopped by {summary['stopped']}; run it again to continue")

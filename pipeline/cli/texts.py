@@ -57,6 +57,17 @@ def report_text(summary: dict[str, Any]) -> str:
     )
 
 
+def promise_text(told: dict[str, Any]) -> str:
+    """Return what the policy promised, and whether the night kept it."""
+    text = f"promise: {told['quality']:.1%} of {told['reference']}'s quality at confidence {told['confidence']:.0%}: "
+    if told["held"] is None:
+        return text + f"can't be told: {told['why']}"
+    return text + (
+        f"{'held' if told['held'] else 'missed'}, {told['reached']:.1%} (95% interval {told['reached_low']:.1%} to "
+        f"{told['reached_high']:.1%}) on {told['paired']} rows of the policy, saving {told['saving'] or 0:.1%}"
+    )
+
+
 def table(lines: Any) -> str:
     """Return lines of cells as aligned columns; numbers stand to the right."""
     rows = [[str(cell) for cell in line] for line in lines]

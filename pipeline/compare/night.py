@@ -49,7 +49,8 @@ class Night(NamedTuple):
     """What the arms are made of. Costs are whole pico-USD; a request asked once for several rows counts on the first.
 
     `rows`, in input order: row, status, task, model, input, output, cost, measured (usage was reported), asked (the
-    first of its kind, and sent), answered, latency, metric, quality and its `PARTS`, baseline_model, baseline_estimate
+    first of its kind, and sent), answered, latency, metric, quality and its `PARTS`, by_policy (where the job has
+    a policy), baseline_model, baseline_estimate
     (the same tokens at its price), baseline_cost (recorded, otherwise estimated), baseline_measured, of a recorded
     baseline answer, null without one, baseline_input, baseline_output, baseline_answered, baseline_latency,
     baseline_quality and its parts, and the columns of `groups`, which has the name of each in scopes. `answers`,
@@ -74,6 +75,8 @@ def read_night(outputs: Path, outcomes: pl.DataFrame | None, job: Job) -> Night:
     names = {ours: job.output.prefix + name for ours, name in _COLUMNS.items()}
     if job.compare.shadow:
         names["difficulty"] = job.output.prefix + "difficulty"
+    if job.route.policy is not None:
+        names["route"] = job.output.prefix + "route"
     if grader.reads_answers:
         names["answer"] = job.output.prefix + "answer"
     digest = _Digest(grader, _checked(outcomes), labels)
@@ -150,6 +153,7 @@ class _Digest:
             pl.col("latency").cast(pl.Float64),
             "quality",
             *_parts(),
+            *([(pl.col("route") == "policy").alias("by_policy")] if "route" in view.columns else []),
             *(pl.col(ours).cast(pl.String).fill_null("(none)").cast(pl.Categorical) for ours in self._labels),
         )
 

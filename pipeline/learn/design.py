@@ -87,7 +87,8 @@ class Design:
         self._to_features = axes[:, kept] / np.sqrt(values[kept])
         self._shape_scale = np.sqrt(_SHAPE_SHARE / SHAPES)
         features = [cross @ self._to_features, scaled_shapes(self.words, counted) * self._shape_scale]
-        self.ridge = Ridge(np.concatenate(features, axis=1), folds)
+        self.features = np.concatenate(features, axis=1)
+        self.ridge = Ridge(self.features, folds)
 
     def linear(self, parts: list[tuple[Floats, float]]) -> Linear:
         """Return the ridges of (targets, strength) as functions of words and shapes, side by side."""

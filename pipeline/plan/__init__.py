@@ -1,5 +1,6 @@
 """The plan pass: every row gets a model, every distinct question an address, and both are written down."""
 
+from pipeline.plan.learned import Learned
 from pipeline.plan.planning import BaselineOnly, Plan, PlanOptions, check_columns, make_plan
 from pipeline.plan.rows import ROW_SCHEMA, read_rows
 from pipeline.plan.sampling import draw_sample
@@ -14,6 +15,7 @@ __all__ = [
     "BaselineOnly",
     "Group",
     "GroupSummary",
+    "Learned",
     "Plan",
     "PlanOptions",
     "Selection",

@@ -16,6 +16,7 @@ from pipeline.catalogue import Catalogue, price_at
 from pipeline.classify.bulk import JobClassifier
 from pipeline.errors import JobError
 from pipeline.identity import ID_BYTES, IdMap, as_ids, repeat_id, request_hasher
+from pipeline.plan.learned import Learned
 from pipeline.plan.rows import RowWriter
 from pipeline.plan.selection import Selection, select_rows, take_rows
 from pipeline.plan.spool import SPOOL_SCHEMA, Group, Spool
@@ -101,7 +102,8 @@ class _Planner:
         self._options = options
         self._renderer = Renderer(job.prompt)
         self._classifier = JobClassifier(task=job.route.task, templates=(job.prompt.system, job.prompt.user))
-        self._route_columns = only_columns(catalogue, job.route)
+        self._learned = Learned(job.route, catalogue)
+        self._route_columns = only_columns(catalogue, job.route, self._learned.models)
         self.columns = list(
             dict.fromkeys([*self._renderer.columns, *self._route_columns, *filter(None, [job.input.id])])
         )
@@ -148,6 +150,9 @@ class _Planner:
         if prompt.image is not None:
             tokens += has_image.cast(pl.Int64) * _IMAGE_TOKENS
         facts = labels.select("task", "difficulty").with_columns(has_image=has_image, input_tokens=tokens)
+        wanted = self._learned.wanted(rendered["user"])
+        if wanted is not None:
+            facts = facts.with_columns(wanted)
         routed = route(
             pl.concat([facts, table.select(self._route_columns)], how="horizontal"),
             spec=self._job.route,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline import __version__
 from pipeline.catalogue import Catalogue, warnings
-from pipeline.compare import article_stats, headline
+from pipeline.compare import article_stats, check_promise, headline
 from pipeline.dispatch import Dispatched
 from pipeline.files import write_whole
 from pipeline.identity import IdMap
@@ -144,6 +144,8 @@ def _finish(
             shutil.rmtree(group.parts[0].parent)
     summary = _summary(night, planned, written, dispatched, ran)
     summary |= {"usage": article_stats(compared.night), "comparison": headline(compared.table)}
+    if night.job.route.promise is not None:
+        summary["promise"] = check_promise(compared.table, night.job.route.promise)
     if night.job.output.report:
         report_night(night.folder, night.job, compared, summary)
     write_whole(night.folder / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")

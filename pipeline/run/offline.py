@@ -12,7 +12,7 @@ from pipeline.catalogue import load_catalogue, price_at, warnings
 from pipeline.classify import classify
 from pipeline.errors import JobError
 from pipeline.files import whole_file
-from pipeline.plan import check_columns
+from pipeline.plan import Learned, check_columns
 from pipeline.readers import open_source
 from pipeline.render import Renderer
 from pipeline.route import only_columns
@@ -32,11 +32,14 @@ def check_job(options: RunOptions) -> list[str]:
     catalogue = load_catalogue(job)
     source = open_source(job.input)
     check_fit(job, source)
-    wanted = [*Renderer(job.prompt).columns, *only_columns(catalogue, job.route), *filter(None, [job.input.id])]
+    learned = Learned(job.route, catalogue)
+    columns = only_columns(catalogue, job.route, learned.models)
+    wanted = [*Renderer(job.prompt).columns, *columns, *filter(None, [job.input.id])]
     check_columns(str(options.job_file), wanted, source)
     pinned = job.route.task
     cells = catalogue.table[job.route.tier]
     asked = {model for cell, models in cells.items() if pinned in (None, cell.split(".")[0]) for model in models}
+    asked |= set(learned.models)
     preflight(catalogue, asked)
     return warnings(catalogue, asked, datetime.now(UTC).date())
 
