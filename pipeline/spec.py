@@ -6,65 +6,35 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from pipeline.checks import check_schema
 from pipeline.errors import JobError
+from pipeline.money import PriceEntry, Share, Usd, UsdCap
+from pipeline.money import Section as _Section
 from pipeline.records import Difficulty, Task, Tier
-
-
-def _money(value: object) -> Decimal:
-    """Read money from a quoted decimal; a TOML float has already lost digits."""
-    if isinstance(value, Decimal):
-        return value
-    if not isinstance(value, str):
-        raise ValueError('write the amount in quotes, as in "0.15", so that no digit is lost')
-    try:
-        amount = Decimal(value)
-    except InvalidOperation as error:
-        raise ValueError(f'{value!r} is not an amount of USD, as in "0.15"') from error
-    if not amount.is_finite() or amount < 0:
-        raise ValueError("must be a finite amount >= 0")
-    return amount
-
-
-def _cap(value: object) -> Decimal:
-    """Read a cap, where a plain number is exact enough to be meant."""
-    return _money(str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value)
 
 
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-_AMOUNT_SCHEMA = {"type": "string", "pattern": r"^\d+(\.\d+)?$"}
-Usd = Annotated[Decimal, BeforeValidator(_money), WithJsonSchema(_AMOUNT_SCHEMA)]
-UsdCap = Annotated[
-    Decimal, BeforeValidator(_cap), WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, _AMOUNT_SCHEMA]})
-]
 OneOrMany = Annotated[list[str], BeforeValidator(_one_or_many), Field(min_length=1)]
 
 
 AGREEMENT = "agreement"  # not a scorer of its own: the baseline's answer is the reference
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Input(_Section):
@@ -185,17 +155,30 @@ class ModelEntry(_Section):
     context_tokens: int = Field(gt=0)
     api_name: str | None = Field(None, description="the name the provider knows it by")
     vision: bool = False
-    input_usd_per_mtok: Usd
+    prices: list[PriceEntry] = Field(default_factory=list, description="dated prices, in place of the keys below")
+    input_usd_per_mtok: Usd | None = None
     cached_input_usd_per_mtok: Usd | None = None
     cache_write_5m_usd_per_mtok: Usd | None = None
     cache_write_1h_usd_per_mtok: Usd | None = None
-    output_usd_per_mtok: Usd
+    output_usd_per_mtok: Usd | None = None
+    batch_price: Share | None = Field(None, description="share of these prices in a provider's batch")
     retires: date | None = None
     source: str = "job file"
     only: dict[str, list[str | int | bool]] = Field(
         default_factory=dict, description="column = values: the rows this model may take"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="capabilities, as the adapter names them")
+
+    @model_validator(mode="after")
+    def _one_kind_of_price(self) -> Self:
+        flat = [name for name in self.model_fields_set if name.endswith("_per_mtok") or name == "batch_price"]
+        if self.prices and flat:
+            raise ValueError(f"give prices, or {', '.join(sorted(flat))}, not both")
+        if not self.prices and (self.input_usd_per_mtok is None or self.output_usd_per_mtok is None):
+            raise ValueError("give input_usd_per_mtok and output_usd_per_mtok, or prices with a date")
+        if self.prices and min(self.prices, key=lambda price: (price.since, bool(price.hours))).hours:
+            raise ValueError("prices: the first entry must hold all day: one with hours needs one for the other hours")
+        return self
 
 
 class Budget(_Section):

@@ -3,6 +3,16 @@
 from pipeline.catalogue.advice import warnings
 from pipeline.catalogue.entries import Catalogue, ProviderEntry, Quota
 from pipeline.catalogue.loading import load_catalogue
-from pipeline.catalogue.prices import cost_pusd, price_at
+from pipeline.catalogue.prices import cheap_from, cost_pusd, dearest_at, price_at
 
-__all__ = ["Catalogue", "ProviderEntry", "Quota", "cost_pusd", "load_catalogue", "price_at", "warnings"]
+__all__ = [
+    "Catalogue",
+    "ProviderEntry",
+    "Quota",
+    "cheap_from",
+    "cost_pusd",
+    "dearest_at",
+    "load_catalogue",
+    "price_at",
+    "warnings",
+]

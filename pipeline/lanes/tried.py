@@ -47,6 +47,8 @@ class Tried(NamedTuple):
             cached_tokens=usage.cached_input,
             output_tokens=usage.output,
             reasoning_tokens=usage.reasoning,
+            cache_write_5m_tokens=usage.cache_write_5m,
+            cache_write_1h_tokens=usage.cache_write_1h,
             usage_status=answer and answer.usage_status.value,
             cost_pusd=self.cost_pusd,
             total_cost_pusd=so_far.cost_pusd,
@@ -57,5 +59,7 @@ class Tried(NamedTuple):
             error_code=error.code if error else "",
             model_echo=answer.model_echo if answer else "",
             repeats=0,
+            batch="",
+            shared_by=1,
             answer=answer and answer.text,
         )

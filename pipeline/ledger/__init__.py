@@ -1,6 +1,6 @@
 """The set of requests already asked and answered: dedup, resume and the cross-night cache in one SQLite file."""
 
-from pipeline.ledger.attempts import Attempt, pack, unpack
+from pipeline.ledger.attempts import Attempt, pack, unpack, usage_of
 from pipeline.ledger.lock import hold_lock
 from pipeline.ledger.reading import (
     Done,
@@ -48,6 +48,7 @@ __all__ = [
     "start_run",
     "stats",
     "unpack",
+    "usage_of",
     "used_since",
     "verify",
 ]

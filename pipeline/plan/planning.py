@@ -12,14 +12,14 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from pipeline.catalogue import Catalogue, price_at
+from pipeline.catalogue import Catalogue, dearest_at, price_at
 from pipeline.classify.bulk import JobClassifier
 from pipeline.errors import JobError
 from pipeline.identity import ID_BYTES, IdMap, as_ids, repeat_id, request_hasher
 from pipeline.plan.rows import RowWriter
 from pipeline.plan.selection import Selection, select_rows, take_rows
 from pipeline.plan.spool import SPOOL_SCHEMA, Group, Spool
-from pipeline.plan.summary import Summary, Tally
+from pipeline.plan.summary import PlanPrices, Summary, Tally
 from pipeline.readers import Batch, Source
 from pipeline.records import Parameters, Price
 from pipeline.render import Renderer
@@ -88,7 +88,7 @@ def make_plan(job: Job, source: Source, catalogue: Catalogue, folder: Path, opti
         rows.close()
         groups = planner.spool.close()
     planner.check_ids()
-    summary = planner.tally.summary(catalogue, planner.prices, planner.earlier)
+    summary = planner.tally.summary(catalogue, planner.earlier)
     return Plan(folder, groups, summary, planner.parameters, planner.prices, options.selection)
 
 
@@ -110,11 +110,13 @@ class _Planner:
         # However it is sent, a schema is read as input.
         self._form_tokens = estimate_tokens(pl.Series([self.parameters.schema or ""])).item()
         self._hashers = {name: request_hasher(name, self.parameters) for name in catalogue.models}
-        self.prices = {name: price_at(model, datetime.now(UTC)) for name, model in catalogue.models.items()}
+        now = datetime.now(UTC)
+        self.prices = {name: price_at(model, now) for name, model in catalogue.models.items()}
+        peak = {name: dearest_at(model, now) for name, model in catalogue.models.items()}
         self._seen = IdMap()
         self._row_ids: list[npt.NDArray[np.uint64]] = []
         self.spool = Spool(folder)
-        self.tally = Tally(job.prompt.max_output_tokens)
+        self.tally = Tally(job.prompt.max_output_tokens, PlanPrices(self.prices, peak))
         self.earlier: dict[str, int] = {}
 
     def plan(self, batch: Batch) -> tuple[pl.DataFrame, pa.Array]:

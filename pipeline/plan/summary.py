@@ -1,13 +1,13 @@
 """What the plan will cost, before a cent is spent: rows, tokens, money with an error band, time at the limits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from pipeline.catalogue import Catalogue, Quota
-from pipeline.records import PICO_USD, Price, Task
+from pipeline.records import PICO_USD, LongPrice, Price, Task
 
 # Output tokens to expect of an answer: (fixed, per input token). Means of the recorded answers of data/night, rounded.
 EXPECTED_OUTPUT: dict[str, tuple[float, float]] = {
@@ -21,7 +21,7 @@ EXPECTED_OUTPUT: dict[str, tuple[float, float]] = {
 }
 # The token estimate of the input is within this share for nearly every row; see docs/cost-method.md.
 _INPUT_ERROR = 0.1
-_KEYS = ("model", "baseline", "task")
+_KEYS = ("model", "baseline", "task", "step", "baseline_step")
 _SUMS = ("rows", "reused", "new", "retried", "input_tokens", "output_tokens")
 
 
@@ -40,6 +40,7 @@ class GroupSummary(NamedTuple):
     cost_low_usd: Decimal
     cost_high_usd: Decimal
     baseline_cost_usd: Decimal
+    peak_cost_usd: Decimal  # at the dearest hours of the week; `cost_usd` is at the prices of the moment
     minutes_at_limits: float | None
 
 
@@ -64,9 +65,7 @@ class Summary(NamedTuple):
             for group in self.groups
         ]
         totals = {name: self.total(name) for name in ("reused", "new", "retried", "input_tokens", "output_tokens")}
-        money = {
-            name: str(self.total(name)) for name in ("cost_usd", "cost_low_usd", "cost_high_usd", "baseline_cost_usd")
-        }
+        money = {name: str(self.total(name)) for name in GroupSummary._fields if name.endswith("_usd")}
         return {
             "rows": self.rows,
             "requests": self.requests,
@@ -79,12 +78,29 @@ class Summary(NamedTuple):
         }
 
 
-class Tally:
-    """Counts batch by batch, so that memory does not grow with the input."""
+class PlanPrices(NamedTuple):
+    """Prices by model name: of the moment, and of the dearest hours."""
 
-    def __init__(self, max_output_tokens: int) -> None:
+    now: Mapping[str, Price]
+    peak: Mapping[str, Price]
+
+
+class _Part(NamedTuple):
+    """Sums of the rows that have one price a token here and at their baseline."""
+
+    sums: dict[str, int]
+    step: int  # of the model's price: how many of its sizes for long inputs the rows exceed
+    baseline: str | None
+    baseline_step: int
+
+
+class Tally:
+    """Counts batch by batch, so that memory does not grow with the input. *prices* holds every model and baseline."""
+
+    def __init__(self, max_output_tokens: int, prices: PlanPrices) -> None:
         self._max_output_tokens = max_output_tokens
-        self._sums: dict[tuple[str, str | None, str], list[int]] = {}
+        self._prices = prices
+        self._sums: dict[tuple[str, str | None, str, int, int], list[int]] = {}
         self.problems: dict[str, int] = {}
         self.rows = 0
 
@@ -96,9 +112,14 @@ class Tally:
             self.problems[code] = self.problems.get(code, 0) + count
         sent = pl.col("first") & pl.col("kind").is_in(["new", "retried"])
         counted = (
-            frame.select(*_KEYS, "problem", "input_tokens", "first", "kind")  # not the texts: a filter copies
+            # Not the texts: a filter copies.
+            frame.select("model", "baseline", "task", "problem", "input_tokens", "first", "kind")
             .filter(pl.col("problem").is_null())
-            .with_columns(expected=expected_output(self._max_output_tokens))
+            .with_columns(
+                expected=expected_output(self._max_output_tokens),
+                step=self._step(frame, "model"),
+                baseline_step=self._step(frame, "baseline"),
+            )
             .group_by(_KEYS)
             .agg(
                 pl.len(),
@@ -110,52 +131,68 @@ class Tally:
                 pl.col("expected").filter(sent).sum(),
             )
         )
-        for model, baseline, task, *numbers in counted.iter_rows():
-            sums = self._sums.setdefault((model, baseline, task), [0] * len(_SUMS))
+        for model, baseline, task, step, baseline_step, *numbers in counted.iter_rows():
+            sums = self._sums.setdefault((model, baseline, task, step, baseline_step), [0] * len(_SUMS))
             for place, number in enumerate(numbers):
                 sums[place] += int(number)
 
-    def summary(self, catalogue: Catalogue, prices: dict[str, Price], earlier: dict[str, int]) -> Summary:
-        """Put prices on the counts; *prices* holds every model and baseline."""
-        by_model: dict[str, list[tuple[str | None, dict[str, int]]]] = {}
-        for (model, baseline, _task), sums in sorted(self._sums.items(), key=str):
-            by_model.setdefault(model, []).append((baseline, dict(zip(_SUMS, sums, strict=True))))
-        groups = tuple(self._group(catalogue, prices, model, parts) for model, parts in by_model.items())
+    def _step(self, frame: pl.DataFrame, column: str) -> pl.Expr:
+        """Return how many of the sizes for long inputs, of the model that *column* names, each row exceeds."""
+        steps: pl.Expr = pl.lit(0)
+        for name in frame[column].unique().drop_nulls():
+            for long in self._prices.now[name].long:
+                steps += (pl.col(column) == name) & (pl.col("input_tokens") > long.over_input_tokens)
+        return steps.fill_null(0).cast(pl.Int64)
+
+    def summary(self, catalogue: Catalogue, earlier: dict[str, int]) -> Summary:
+        """Put prices on the counts."""
+        by_model: dict[str, list[_Part]] = {}
+        for (model, baseline, _task, step, baseline_step), sums in sorted(self._sums.items(), key=str):
+            part = _Part(dict(zip(_SUMS, sums, strict=True)), step, baseline, baseline_step)
+            by_model.setdefault(model, []).append(part)
+        groups = tuple(self._group(catalogue, model, parts) for model, parts in by_model.items())
         requests = sum(group.reused + group.new + group.retried for group in groups)
         return Summary(self.rows, requests, groups, self.problems, earlier)
 
-    def _group(
-        self,
-        catalogue: Catalogue,
-        prices: dict[str, Price],
-        model: str,
-        parts: list[tuple[str | None, dict[str, int]]],
-    ) -> GroupSummary:
-        sums = {name: sum(part[name] for _, part in parts) for name in _SUMS}
-        sent = sums["new"] + sums["retried"]
-        price = prices[model]
-        tokens = (sums["input_tokens"], sums["output_tokens"])
-        low = (int(tokens[0] * (1 - _INPUT_ERROR)), sent)
-        high = (int(tokens[0] * (1 + _INPUT_ERROR)), sent * self._max_output_tokens)
-        baseline = sum(
-            (
-                _cost(prices[name], part["input_tokens"], part["output_tokens"])
-                for name, part in parts
-                if name is not None
-            ),
-            start=Decimal(0),
-        )
+    def _group(self, catalogue: Catalogue, model: str, parts: list[_Part]) -> GroupSummary:
+        sums = {name: sum(part.sums[name] for part in parts) for name in _SUMS}
+        now = self._prices.now
         provider = catalogue.providers[catalogue.models[model].provider]
+        sent = sums["new"] + sums["retried"]
+        tokens = (sums["input_tokens"], sums["output_tokens"])
         return GroupSummary(
             model=model,
             provider=provider.name,
             **sums,
-            cost_usd=_cost(price, *tokens),
-            cost_low_usd=_cost(price, *low),
-            cost_high_usd=_cost(price, *high),
-            baseline_cost_usd=baseline,
+            cost_usd=_total(_cost(now[model], *_expected(part)) for part in parts),
+            cost_low_usd=_total(_cost(now[model], *_least(part)) for part in parts),
+            cost_high_usd=_total(_cost(now[model], *self._most(part)) for part in parts),
+            baseline_cost_usd=_total(
+                _cost(now[part.baseline], *_expected(part)[:2], part.baseline_step) for part in parts if part.baseline
+            ),
+            peak_cost_usd=_total(_cost(self._prices.peak[model], *_expected(part)) for part in parts),
             minutes_at_limits=_minutes(sent, tokens, provider.quotas.values(), model),
         )
+
+    def _most(self, part: _Part) -> tuple[int, int, int]:
+        return int(part.sums["input_tokens"] * (1 + _INPUT_ERROR)), _sent(part) * self._max_output_tokens, part.step
+
+
+def _expected(part: _Part) -> tuple[int, int, int]:
+    """Return input tokens, output tokens and step of the price."""
+    return part.sums["input_tokens"], part.sums["output_tokens"], part.step
+
+
+def _least(part: _Part) -> tuple[int, int, int]:
+    return int(part.sums["input_tokens"] * (1 - _INPUT_ERROR)), _sent(part), part.step
+
+
+def _sent(part: _Part) -> int:
+    return part.sums["new"] + part.sums["retried"]
+
+
+def _total(amounts: Iterable[Decimal]) -> Decimal:
+    return sum(amounts, start=Decimal(0))
 
 
 def expected_output(max_output_tokens: int) -> pl.Expr:
@@ -167,9 +204,11 @@ def expected_output(max_output_tokens: int) -> pl.Expr:
     return guesses.clip(1, max_output_tokens).cast(pl.Int64)
 
 
-def _cost(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
+def _cost(price: Price, input_tokens: int, output_tokens: int, step: int) -> Decimal:
+    # The rows of a part are on one side of each size, so the step says which price holds for every one of them.
+    prices: Price | LongPrice = price.long[step - 1] if step else price
     # USD per million tokens is pico-USD per token times a million.
-    return ((input_tokens * price.input + output_tokens * price.output) * 1_000_000).to_integral_value() * PICO_USD
+    return ((input_tokens * prices.input + output_tokens * prices.output) * 1_000_000).to_integral_value() * PICO_USD
 
 
 def _minutes(requests: int, tokens: tuple[int, int], quotas: Iterable[Quota], model: str) -> float | None:
