@@ -1,18 +1,25 @@
 """Models, capabilities and dated prices: package data, public price lists, and the user's entries on top."""
 
 from pipeline.catalogue.advice import warnings
+from pipeline.catalogue.builtin import AMOUNTS, with_batch_share
 from pipeline.catalogue.entries import Catalogue, ProviderEntry, Quota
+from pipeline.catalogue.listed import find_listed
 from pipeline.catalogue.loading import load_catalogue
 from pipeline.catalogue.prices import cheap_from, cost_pusd, dearest_at, price_at
+from pipeline.catalogue.provenance import prices_used
 
 __all__ = [
+    "AMOUNTS",
     "Catalogue",
     "ProviderEntry",
     "Quota",
     "cheap_from",
     "cost_pusd",
     "dearest_at",
+    "find_listed",
     "load_catalogue",
     "price_at",
+    "prices_used",
     "warnings",
+    "with_batch_share",
 ]

@@ -48,7 +48,8 @@ def cheap_from(model: Model, at: datetime) -> datetime:
     edges = {minute for price in hourly for hours in price.hours for minute in (hours.start, hours.end)}
     times = (midnight + timedelta(days=day, minutes=minute) for day in range(8) for minute in edges)
     later = sorted(time for time in times if time > utc)
-    return next(time for time in [utc, *later] if _dearness(price_at(model, time)) <= _dearness(cheapest))
+    cheap = (time for time in [utc, *later] if _dearness(price_at(model, time)) <= _dearness(cheapest))
+    return next(cheap, utc)  # no hour of the week is left for the all-day price
 
 
 def cost_pusd(usage: Usage, price: Price) -> int:

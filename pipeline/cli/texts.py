@@ -41,6 +41,7 @@ def plan_text(planned: Any) -> str:
         )
     if planned.total("peak_cost_usd") > planned.total("cost_usd"):
         text.append(f"in the dearest hours of the week it would be about {planned.total('peak_cost_usd'):.4f} USD")
+    text += planned.notes
     text += [f"{count} rows can't be asked: {code}" for code, count in planned.unanswerable.items()]
     text += [f"{count} requests ended {status} before and are not asked again (--retry-failed asks them)"
              for status, count in planned.earlier.items() if status != "ok"]  # fmt: skip

@@ -87,6 +87,10 @@ class Lane:
     async def _work(self, escalated: TaskGroup) -> None:
         stop, route = self._shared.stop, self._route
         while stop.reason is None and route.halted is None:
+            dear_for_s = route.dear_for_s(time.time())
+            if dear_for_s:
+                await stop.sleep(min(dear_for_s, 60.0))  # the clock may be set meanwhile
+                continue
             request = next(self._requests, None)
             if request is None:
                 return

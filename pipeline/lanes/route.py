@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import anyio
 
-from pipeline.catalogue import cost_pusd
+from pipeline.catalogue import cheap_from, cost_pusd
 from pipeline.lanes.breaker import Breaker
 from pipeline.limits import Pool, Quota
 from pipeline.records import Answer, Model, Parameters, Price, Request, Usage
@@ -68,6 +69,8 @@ class Route:
             len(one.encode()) for one in parameters.choices
         )
         self._halted: str | None = None
+        self._waits = False
+        self._cheap_from = 0.0
         self.opened = anyio.Event()  # set once more than one request may be under way
         self.repairs = 0
         self.mended = 0  # repairs after which the form was right
@@ -92,6 +95,17 @@ class Route:
             self.service.halted = self.service.halted or reason
         else:
             self._halted = self._halted or reason
+
+    def wait_for_cheap_hours(self) -> None:
+        """Start no request in hours that are dearer than others of the week."""
+        self._waits = True
+
+    def dear_for_s(self, now: float) -> float:
+        """Return for how many seconds from *now* (Unix seconds) no request may start; 0 where it may."""
+        # Hours begin and end with minutes, so a look a minute is enough.
+        if self._waits and self._cheap_from // 60 < now // 60:
+            self._cheap_from = cheap_from(self.model, datetime.fromtimestamp(now, UTC)).timestamp()
+        return max(0.0, self._cheap_from - now)
 
     def cost(self, usage: Usage, at: float) -> int:
         """Return what *usage* costs in pico-USD, for a request sent at *at* (Unix seconds)."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from pipeline.catalogue import Catalogue, dearest_at, price_at
+from pipeline.catalogue import Catalogue, cheap_from, dearest_at, price_at
 from pipeline.classify.bulk import JobClassifier
 from pipeline.errors import JobError
 from pipeline.identity import ID_BYTES, IdMap, as_ids, repeat_id, request_hasher
@@ -49,6 +49,7 @@ class PlanOptions(NamedTuple):
     baseline: BaselineOnly | None = None  # ask the baseline instead of the routed model
     describe: Callable[[npt.NDArray[np.int64]], Mapping[str, int]] = lambda values: {"settled": len(values)}
     """Counts known values by status."""
+    off_peak: bool = False  # nothing is sent in dear hours
 
 
 class Plan(NamedTuple):
@@ -89,6 +90,8 @@ def make_plan(job: Job, source: Source, catalogue: Catalogue, folder: Path, opti
         groups = planner.spool.close()
     planner.check_ids()
     summary = planner.tally.summary(catalogue, planner.earlier)
+    if options.off_peak:
+        summary = summary._replace(notes=_waits(catalogue, [group.model for group in summary.groups]))
     return Plan(folder, groups, summary, planner.parameters, planner.prices, options.selection)
 
 
@@ -111,12 +114,15 @@ class _Planner:
         self._form_tokens = estimate_tokens(pl.Series([self.parameters.schema or ""])).item()
         self._hashers = {name: request_hasher(name, self.parameters) for name in catalogue.models}
         now = datetime.now(UTC)
-        self.prices = {name: price_at(model, now) for name, model in catalogue.models.items()}
+        waits = options.off_peak
+        self.prices = {
+            name: price_at(model, cheap_from(model, now) if waits else now) for name, model in catalogue.models.items()
+        }
         peak = {name: dearest_at(model, now) for name, model in catalogue.models.items()}
         self._seen = IdMap()
         self._row_ids: list[npt.NDArray[np.uint64]] = []
         self.spool = Spool(folder)
-        self.tally = Tally(job.prompt.max_output_tokens, PlanPrices(self.prices, peak))
+        self.tally = Tally(job.prompt.max_output_tokens, PlanPrices(now, self.prices, peak))
         self.earlier: dict[str, int] = {}
 
     def plan(self, batch: Batch) -> tuple[pl.DataFrame, pa.Array]:
@@ -251,6 +257,17 @@ def _id_array(packed: bytes, rows: npt.NDArray[np.int64], height: int) -> pa.Arr
     there[rows] = True
     valid = pa.py_buffer(np.packbits(there, bitorder="little").tobytes())
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), height, [valid, pa.py_buffer(ids.tobytes())])
+
+
+def _waits(catalogue: Catalogue, names: Iterable[str]) -> tuple[str, ...]:
+    """Return what is to be said of the models that are in their dear hours now."""
+    now = datetime.now(UTC)
+    times = {name: cheap_from(catalogue.models[name], now) for name in names}
+    return tuple(
+        f"{name}: nothing is sent before its cheap hours, which begin at {time:%Y-%m-%d %H:%M} UTC"
+        for name, time in times.items()
+        if time > now
+    )
 
 
 def check_columns(where: str, wanted: Iterable[str], source: Source) -> None:

@@ -1,12 +1,13 @@
 """What the plan will cost, before a cent is spent: rows, tokens, money with an error band, time at the limits."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipeline.catalogue import Catalogue, Quota
+from pipeline.catalogue import Catalogue, Quota, prices_used
 from pipeline.records import PICO_USD, LongPrice, Price, Task
 
 # Output tokens to expect of an answer: (fixed, per input token). Means of the recorded answers of data/night, rounded.
@@ -42,6 +43,7 @@ class GroupSummary(NamedTuple):
     baseline_cost_usd: Decimal
     peak_cost_usd: Decimal  # at the dearest hours of the week; `cost_usd` is at the prices of the moment
     minutes_at_limits: float | None
+    baselines: tuple[str, ...]
 
 
 class Summary(NamedTuple):
@@ -52,6 +54,9 @@ class Summary(NamedTuple):
     groups: tuple[GroupSummary, ...]
     unanswerable: dict[str, int]
     earlier: dict[str, int]  # settled before and not asked again, by status
+    catalogue: str  # its hash
+    prices: dict[str, dict[str, Any]]  # of the models asked and compared with, see `catalogue.prices_used`
+    notes: tuple[str, ...] = ()  # what a person should know before it is sent
     shadow: dict[str, Any] | None = None  # what the sample that goes to the baseline comes to: rows, new, cost_usd
 
     def total(self, field: str) -> Any:
@@ -73,14 +78,18 @@ class Summary(NamedTuple):
             **money,
             "unanswerable": self.unanswerable,
             "earlier": self.earlier,
+            "catalogue": self.catalogue,
+            "prices": self.prices,
+            "notes": list(self.notes),
             "shadow": self.shadow,
             "groups": groups,
         }
 
 
 class PlanPrices(NamedTuple):
-    """Prices by model name: of the moment, and of the dearest hours."""
+    """Prices by model name: of the moment *at*, and of the dearest hours."""
 
+    at: datetime
     now: Mapping[str, Price]
     peak: Mapping[str, Price]
 
@@ -152,7 +161,9 @@ class Tally:
             by_model.setdefault(model, []).append(part)
         groups = tuple(self._group(catalogue, model, parts) for model, parts in by_model.items())
         requests = sum(group.reused + group.new + group.retried for group in groups)
-        return Summary(self.rows, requests, groups, self.problems, earlier)
+        used = {name for group in groups for name in (group.model, *group.baselines)}
+        prices = prices_used(catalogue, used, self._prices.at)
+        return Summary(self.rows, requests, groups, self.problems, earlier, catalogue.digest, prices)
 
     def _group(self, catalogue: Catalogue, model: str, parts: list[_Part]) -> GroupSummary:
         sums = {name: sum(part.sums[name] for part in parts) for name in _SUMS}
@@ -172,6 +183,7 @@ class Tally:
             ),
             peak_cost_usd=_total(_cost(self._prices.peak[model], *_expected(part)) for part in parts),
             minutes_at_limits=_minutes(sent, tokens, provider.quotas.values(), model),
+            baselines=tuple(sorted({part.baseline for part in parts if part.baseline})),
         )
 
     def _most(self, part: _Part) -> tuple[int, int, int]:

@@ -40,7 +40,9 @@ async def ask_here(
     dispatched: Dispatched | None = None
     cap = night.job.budget.max_usd
     async with AsyncExitStack() as stack:
-        setting = Setting(night.state, used_today=lambda: _used_today(connection, night))
+        setting = Setting(
+            night.state, used_today=lambda: _used_today(connection, night), off_peak=night.options.off_peak
+        )
         routes = await open_routes(stack, night.catalogue, credentials, plan.parameters, setting)
         services = {route.service.name: route.service for route in routes.values() if route.service.is_remote}
         places = sum(service.pool.concurrency for service in services.values())
@@ -100,6 +102,7 @@ async def ask_by_processes(
         used_today=_used_today(connection, night),
         repairs=night.job.output.repair,
         places=places,
+        off_peak=night.options.off_peak,
     )
     tasks = whole.divided(min(night.options.workers, requests))
     put_at_risk(connection, run, min(sum(task.places for task in tasks), requests))

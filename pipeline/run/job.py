@@ -84,6 +84,7 @@ def run_job(options: RunOptions) -> Report:
 def _make_plan(night: Night) -> tuple[Plan, Shadow]:
     job, source, done = night.job, night.source, night.done
     known = PlanOptions(night.options.selection, done.records, done.carried.keys(), describe=count_statuses)
+    known = known._replace(off_peak=night.options.off_peak)
     plan = make_plan(job, source, night.catalogue, night.state / "plan", known)
     shadow = plan_shadow(job, source, night.catalogue, plan, known)
     plan = plan._replace(summary=plan.summary._replace(shadow=shadow.estimate()))
@@ -126,6 +127,7 @@ def _finish(
         "rowroute.job": night.job.name,
         "rowroute.version": __version__,
         "rowroute.catalogue": night.catalogue.digest,
+        "rowroute.prices": json.dumps(plan.summary.prices),
     }
     written = write_outputs(
         night.folder,
@@ -196,4 +198,5 @@ def _summary(
         "shadow_rows": len(shadow.rows),
         "damaged_records": night.done.damaged,
         "catalogue": night.catalogue.digest,
+        "prices": plan.summary.prices,
     }

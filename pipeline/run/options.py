@@ -69,6 +69,7 @@ class RunOptions(NamedTuple):
     overwrite: bool = False
     tolerate: Tolerance = Tolerance()
     grace_s: float = 20.0
+    off_peak: bool = False  # no request starts in hours that are dearer than others of the week
     record: Path | None = None
     workers: int = 1  # processes that ask
     ledger_text: Literal["full", "hash"] = "full"  # hash: no prompt and, once the output is written, no answer is kept

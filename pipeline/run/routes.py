@@ -39,6 +39,7 @@ class Setting(NamedTuple):
     log_folder: Path
     processes: int = 1
     used_today: Callable[[], Mapping[str, Used]] = dict  # called only where a limit a day is declared
+    off_peak: bool = False  # whether no request may start in dear hours
 
 
 def preflight(catalogue: Catalogue, models: Iterable[str]) -> dict[str, Credentials]:
@@ -104,7 +105,9 @@ async def open_routes(
         service = Service(name, pool, ask, policy, is_remote=provider.adapter != RECORDED)
         for model in models:
             its_own = [quota for names, quota in quotas if model.name in names]
-            routes[model.name] = Route(model, service, _prices(model), parameters, Breaker(), its_own)
+            route = routes[model.name] = Route(model, service, _prices(model), parameters, Breaker(), its_own)
+            if setting.off_peak:
+                route.wait_for_cheap_hours()
     return routes
 
 
