@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 PICO_USD = Decimal("1e-12")  # the ledger counts money in whole pico-USD
 
@@ -161,10 +161,11 @@ class Request(NamedTuple):
 
 
 class HttpRequest(NamedTuple):
-    """A POST in some dialect; the transport adds host and key."""
+    """A request in some dialect; the transport adds host and key."""
 
     path: str
     body: bytes
+    method: Literal["GET", "POST"] = "POST"
 
 
 class HttpResponse(NamedTuple):

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -64,12 +64,15 @@ class Prompt(_Section):
     image: str | None = Field(None, description="column with an image URL or path: makes the row a vision row")
     max_output_tokens: int = Field(1024, gt=0)
     temperature: float | None = Field(0.0, ge=0, le=2)
+    rows_per_request: int = Field(1, ge=1, le=200, description="pack so many rows into a request, where that pays")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         given = [name for name in ("column", "messages", "user") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of column, messages or user; given: {', '.join(given) or 'none'}")
+        if self.rows_per_request > 1 and (self.messages or self.image or self.examples):
+            raise ValueError("rows_per_request packs texts of one template; not with messages, image or examples")
         if self.messages is not None and (self.system is not None or self.examples):
             raise ValueError("system and examples go with column or user; a messages column brings its own")
         return self
@@ -101,6 +104,12 @@ class Route(_Section):
     max_cost_usd: UsdCap | None = Field(None, description="per request: walk budget, balanced, quality for what fits")
     escalate: bool = Field(default=True, description="ask the next tier once when an answer fails its checks")
     task: Task | None = Field(None, description="pins the task of every row")
+    batch: Literal["never", "auto", "always"] = Field(
+        "auto", description="use providers' batches: auto with a deadline that leaves time for them"
+    )
+    deadline: str | None = Field(
+        None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="when the night must be done, local time, as in 07:00"
+    )
     table: dict[Tier, dict[str, OneOrMany]] = Field(
         default_factory=dict, description='cells to override: task or "task.hard" = model or models in order'
     )
@@ -146,6 +155,8 @@ class Provider(_Rates):
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request; never keys")
     path: str | None = Field(None, description="of the recorded answers (adapter recorded)")
     quotas: dict[str, Quota] = Field(default_factory=dict, description="limits that some of the models share")
+    batch: str | None = Field(None, description="its batch API: openai or anthropic")
+    batch_poll_s: float | None = Field(None, gt=0, description="how often a batch is looked at")
 
 
 class ModelEntry(_Section):

@@ -2,7 +2,7 @@
 
 from pipeline.catalogue.advice import warnings
 from pipeline.catalogue.builtin import AMOUNTS, with_batch_share
-from pipeline.catalogue.entries import Catalogue, ProviderEntry, Quota
+from pipeline.catalogue.entries import RECORDED, Catalogue, ProviderEntry, Quota
 from pipeline.catalogue.listed import find_listed
 from pipeline.catalogue.loading import load_catalogue
 from pipeline.catalogue.prices import cheap_from, cost_pusd, dearest_at, price_at
@@ -10,6 +10,7 @@ from pipeline.catalogue.provenance import prices_used
 
 __all__ = [
     "AMOUNTS",
+    "RECORDED",
     "Catalogue",
     "ProviderEntry",
     "Quota",

@@ -69,6 +69,7 @@ def main() -> None:
     \b
     Exit codes: 0 all rows ok; 1 finished, more rows failed than --tolerate; 2 the job can't run as written;
     3 stopped by auth, quota or a dead provider (run it again); 4 cost cap (raise it, run again);
+    5 waiting for a provider's batch (run it again later);
     6 quality is worse than the baseline's and --fail-if worse was given;
     70 a defect in rowroute; 75 another run holds the job; 130/143 interrupted (run it again).
     """
@@ -144,6 +145,7 @@ def _options(given: dict[str, Any]) -> Any:
     show_default=True,
     help="off-peak: ask no model in its dear hours; wait for the cheap ones.",
 )
+@click.option("--wait", is_flag=True, help="Stay until the batches are answered, in place of exit 5.")
 @click.option("--record", type=click.Path(path_type=Path), help="Keep the answers in a file that can be replayed.")
 @fail_if_option
 def run(*, dry_run: bool, yes: bool, tolerate: str, fail_if: str | None, when: str, **given: Any) -> None:
@@ -324,6 +326,8 @@ def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
     summary = report.summary
     for warning in report.warnings:
         _say(f"warning: {warning}")
+    for model, batch in summary.get("waiting", {}).items():
+        _say(f"waiting: {model}: {batch}; run it again later")
     for model, reason in summary.get("halted", {}).items():
         _say(f"stopped: {model}: {reason}; its rows are pending")
     if as_json:

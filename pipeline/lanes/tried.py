@@ -18,6 +18,8 @@ class Tried(NamedTuple):
     usage: Usage
     cost_pusd: int
     other: str | None = None  # the model that answered, where it is not the one asked
+    batch: str = ""  # the provider's name of the batch it was part of
+    shared_by: int = 1  # requests that it answered
 
     @property
     def remark(self) -> str | None:
@@ -59,7 +61,7 @@ class Tried(NamedTuple):
             error_code=error.code if error else "",
             model_echo=answer.model_echo if answer else "",
             repeats=0,
-            batch="",
-            shared_by=1,
+            batch=self.batch,
+            shared_by=self.shared_by,
             answer=answer and answer.text,
         )

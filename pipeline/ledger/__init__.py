@@ -1,6 +1,7 @@
 """The set of requests already asked and answered: dedup, resume and the cross-night cache in one SQLite file."""
 
 from pipeline.ledger.attempts import Attempt, pack, unpack, usage_of
+from pipeline.ledger.batches import Batch, BatchBook, BatchState, Member
 from pipeline.ledger.lock import hold_lock
 from pipeline.ledger.reading import (
     Done,
@@ -21,9 +22,13 @@ from pipeline.ledger.writing import Ledger, open_ledger
 __all__ = [
     "SCHEMA_VERSION",
     "Attempt",
+    "Batch",
+    "BatchBook",
+    "BatchState",
     "Done",
     "Entry",
     "Ledger",
+    "Member",
     "Run",
     "Settled",
     "all_answers",

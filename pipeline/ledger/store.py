@@ -32,6 +32,15 @@ CREATE TABLE attempts (
   repeats INTEGER NOT NULL, batch TEXT NOT NULL, shared_by INTEGER NOT NULL, answer BLOB, packed INTEGER NOT NULL,
   check_crc INTEGER NOT NULL
 );
+CREATE TABLE batches (
+  intent TEXT PRIMARY KEY, model TEXT NOT NULL, state TEXT NOT NULL, requests INTEGER NOT NULL, sha256 TEXT NOT NULL,
+  worst_pusd INTEGER NOT NULL, deadline REAL, run INTEGER NOT NULL, begun_at REAL NOT NULL, asked_at REAL,
+  file_id TEXT NOT NULL DEFAULT '', batch_id TEXT NOT NULL DEFAULT '', note TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE batch_requests (
+  intent TEXT NOT NULL, line INTEGER NOT NULL, request_id BLOB NOT NULL, row_id TEXT NOT NULL, task TEXT NOT NULL,
+  PRIMARY KEY (intent, line)
+) WITHOUT ROWID;
 """
 
 

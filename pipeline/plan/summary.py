@@ -1,13 +1,14 @@
 """What the plan will cost, before a cent is spent: rows, tokens, money with an error band, time at the limits."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipeline.catalogue import Catalogue, Quota, prices_used
+from pipeline.catalogue import RECORDED, Catalogue, ProviderEntry, Quota, prices_used
+from pipeline.packing import ITEM_TOKENS, Estimate, pays
+from pipeline.plan.timing import Choice, Lane, Timing, choose_lane
 from pipeline.records import PICO_USD, LongPrice, Price, Task
 
 # Output tokens to expect of an answer: (fixed, per input token). Means of the recorded answers of data/night, rounded.
@@ -23,7 +24,7 @@ EXPECTED_OUTPUT: dict[str, tuple[float, float]] = {
 # The token estimate of the input is within this share for nearly every row; see docs/cost-method.md.
 _INPUT_ERROR = 0.1
 _KEYS = ("model", "baseline", "task", "step", "baseline_step")
-_SUMS = ("rows", "reused", "new", "retried", "input_tokens", "output_tokens")
+_SUMS = ("rows", "reused", "new", "retried", "input_tokens", "output_tokens", "shared_tokens")
 
 
 class GroupSummary(NamedTuple):
@@ -44,6 +45,11 @@ class GroupSummary(NamedTuple):
     peak_cost_usd: Decimal  # at the dearest hours of the week; `cost_usd` is at the prices of the moment
     minutes_at_limits: float | None
     baselines: tuple[str, ...]
+    alone_cost_usd: Decimal  # of `cost_usd`, had each row a request of its own
+    packed_cost_usd: Decimal  # in packs; the same where they can't be packed
+    rows_per_request: int  # 1: each row is asked alone
+    lane: Lane
+    due_at: float | None  # when what a batch has not answered is asked one by one, Unix seconds
 
 
 class Summary(NamedTuple):
@@ -87,9 +93,9 @@ class Summary(NamedTuple):
 
 
 class PlanPrices(NamedTuple):
-    """Prices by model name: of the moment *at*, and of the dearest hours."""
+    """Prices by model name: of the moment, and of the dearest hours."""
 
-    at: datetime
+    timing: Timing
     now: Mapping[str, Price]
     peak: Mapping[str, Price]
 
@@ -106,8 +112,9 @@ class _Part(NamedTuple):
 class Tally:
     """Counts batch by batch, so that memory does not grow with the input. *prices* holds every model and baseline."""
 
-    def __init__(self, max_output_tokens: int, prices: PlanPrices) -> None:
+    def __init__(self, max_output_tokens: int, prices: PlanPrices, rows_per_request: int = 1) -> None:
         self._max_output_tokens = max_output_tokens
+        self._rows_per_request = rows_per_request
         self._prices = prices
         self._sums: dict[tuple[str, str | None, str, int, int], list[int]] = {}
         self.problems: dict[str, int] = {}
@@ -122,7 +129,7 @@ class Tally:
         sent = pl.col("first") & pl.col("kind").is_in(["new", "retried"])
         counted = (
             # Not the texts: a filter copies.
-            frame.select("model", "baseline", "task", "problem", "input_tokens", "first", "kind")
+            frame.select("model", "baseline", "task", "problem", "input_tokens", "shared_tokens", "first", "kind")
             .filter(pl.col("problem").is_null())
             .with_columns(
                 expected=expected_output(self._max_output_tokens),
@@ -138,6 +145,7 @@ class Tally:
                 ),
                 pl.col("input_tokens").filter(sent).sum(),
                 pl.col("expected").filter(sent).sum(),
+                pl.col("shared_tokens").filter(sent).sum(),
             )
         )
         for model, baseline, task, step, baseline_step, *numbers in counted.iter_rows():
@@ -162,41 +170,73 @@ class Tally:
         groups = tuple(self._group(catalogue, model, parts) for model, parts in by_model.items())
         requests = sum(group.reused + group.new + group.retried for group in groups)
         used = {name for group in groups for name in (group.model, *group.baselines)}
-        prices = prices_used(catalogue, used, self._prices.at)
+        prices = prices_used(catalogue, used, self._prices.timing.at)
         return Summary(self.rows, requests, groups, self.problems, earlier, catalogue.digest, prices)
 
     def _group(self, catalogue: Catalogue, model: str, parts: list[_Part]) -> GroupSummary:
-        sums = {name: sum(part.sums[name] for part in parts) for name in _SUMS}
-        now = self._prices.now
+        sums = {name: sum(part.sums[name] for part in parts) for name in _SUMS if name != "shared_tokens"}
         provider = catalogue.providers[catalogue.models[model].provider]
-        sent = sums["new"] + sums["retried"]
-        tokens = (sums["input_tokens"], sums["output_tokens"])
+        now = self._prices.now
+        choice, minutes = self._lane(provider, model, sums)
+        price = (now[model].batch if choice.lane == "batch" else None) or now[model]
+        peak = price if choice.lane == "batch" else self._prices.peak[model]
+        can_pack = choice.lane == "sync" and provider.adapter != RECORDED
+        alone = _total(_cost(price, *_expected(part, 1)) for part in parts)
+        packed = _total(_cost(price, *_expected(part, self._rows_per_request)) for part in parts) if can_pack else alone
+        rows = self._rows_per_request if can_pack and pays(alone, packed) else 1
         return GroupSummary(
             model=model,
             provider=provider.name,
             **sums,
-            cost_usd=_total(_cost(now[model], *_expected(part)) for part in parts),
-            cost_low_usd=_total(_cost(now[model], *_least(part)) for part in parts),
-            cost_high_usd=_total(_cost(now[model], *self._most(part)) for part in parts),
+            cost_usd=_total(_cost(price, *_expected(part, rows)) for part in parts),
+            cost_low_usd=_total(_cost(price, *_least(part, rows)) for part in parts),
+            cost_high_usd=_total(_cost(price, *self._most(part, rows)) for part in parts),
             baseline_cost_usd=_total(
-                _cost(now[part.baseline], *_expected(part)[:2], part.baseline_step) for part in parts if part.baseline
+                _cost(now[part.baseline], *_expected(part, 1)[:2], part.baseline_step)
+                for part in parts
+                if part.baseline
             ),
-            peak_cost_usd=_total(_cost(self._prices.peak[model], *_expected(part)) for part in parts),
-            minutes_at_limits=_minutes(sent, tokens, provider.quotas.values(), model),
+            peak_cost_usd=_total(_cost(peak, *_expected(part, rows)) for part in parts),
+            minutes_at_limits=minutes,
             baselines=tuple(sorted({part.baseline for part in parts if part.baseline})),
+            alone_cost_usd=alone,
+            packed_cost_usd=packed,
+            rows_per_request=rows,
+            lane=choice.lane,
+            due_at=choice.due_at,
         )
 
-    def _most(self, part: _Part) -> tuple[int, int, int]:
-        return int(part.sums["input_tokens"] * (1 + _INPUT_ERROR)), _sent(part) * self._max_output_tokens, part.step
+    def _lane(self, provider: ProviderEntry, model: str, sums: dict[str, int]) -> tuple[Choice, float | None]:
+        """Return batch or one by one, and the minutes that one by one takes at the limits."""
+        sent = sums["new"] + sums["retried"]
+        tokens = (sums["input_tokens"], sums["output_tokens"])
+        minutes = _minutes(sent, tokens, provider.quotas.values(), model)
+        choice = choose_lane(
+            self._prices.timing,
+            can_batch=provider.batch is not None and self._prices.now[model].batch is not None,
+            requests=sent,
+            minutes=minutes,
+            at_once=provider.concurrency,
+        )
+        return choice, minutes
+
+    def _most(self, part: _Part, rows: int) -> tuple[int, int, int]:
+        most_written = _sent(part) * (self._max_output_tokens + (ITEM_TOKENS if rows > 1 else 0))
+        return int(_expected(part, rows)[0] * (1 + _INPUT_ERROR)), most_written, part.step
 
 
-def _expected(part: _Part) -> tuple[int, int, int]:
-    """Return input tokens, output tokens and step of the price."""
-    return part.sums["input_tokens"], part.sums["output_tokens"], part.step
+def _expected(part: _Part, rows: int) -> tuple[int, int, int]:
+    """Return input tokens, output tokens and step of the price, with so many *rows* a request."""
+    sums = part.sums
+    if rows == 1:
+        return sums["input_tokens"], sums["output_tokens"], part.step
+    estimate = Estimate(_sent(part), sums["input_tokens"], sums["output_tokens"], sums["shared_tokens"], rows)
+    return *estimate.tokens(), part.step
 
 
-def _least(part: _Part) -> tuple[int, int, int]:
-    return int(part.sums["input_tokens"] * (1 - _INPUT_ERROR)), _sent(part), part.step
+def _least(part: _Part, rows: int) -> tuple[int, int, int]:
+    least_written = _sent(part) * (1 + (ITEM_TOKENS if rows > 1 else 0))
+    return int(_expected(part, rows)[0] * (1 - _INPUT_ERROR)), least_written, part.step
 
 
 def _sent(part: _Part) -> int:
