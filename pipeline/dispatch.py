@@ -1,11 +1,12 @@
 """The dispatch pass: a lane for every model, side by side, so that a slow provider never holds up a fast one."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import anyio
 
-from pipeline.lanes import Lane, Route
+from pipeline.lanes import BatchLane, BatchTools, Lane, Packed, PackLane, Route
 from pipeline.lanes.online import Shared
 from pipeline.plan import WHOLE, Group, Share, read_requests
 
@@ -22,15 +23,35 @@ def workers_of(group: Group, routes: Mapping[str, Route]) -> int:
     return min(routes[group.model].service.pool.concurrency, group.requests)
 
 
-async def dispatch(groups: Iterable[Group], shared: Shared, share: Share = WHOLE) -> Dispatched:
+async def dispatch(
+    groups: Iterable[Group],
+    shared: Shared,
+    share: Share = WHOLE,
+    *,
+    batches: Mapping[str, BatchTools] | None = None,
+    packs: Mapping[str, Packed] | None = None,
+) -> Dispatched:
     """Settle every request of *groups* that falls to *share* in the ledger, or leave it pending for a stated reason.
+
+    The models in *batches* have a batch lane, also where the plan has no request for them any more; those in *packs*
+    send several requests as one.
 
     Raises:
         JobError: when the ledger can't be written; every lane is cancelled then.
     """
+    routes = shared.routes
+    planned = {group.model: group for group in groups}
     async with anyio.create_task_group() as lanes:
-        for group in groups:
-            lane = Lane(shared.routes[group.model], read_requests(group, share), shared)
-            lanes.start_soon(lane.run, workers_of(group, shared.routes))
+        for name in {**planned, **(batches or {})}:
+            group = planned.get(name, Group(name, 1, ()))
+            lane: Lane | BatchLane | PackLane
+            if batches and name in batches:
+                reading = functools.partial(read_requests, group)
+                lane = BatchLane(routes[name], reading, shared, batches[name])
+            elif packs and name in packs:
+                lane = PackLane(routes[name], read_requests(group, share), shared, packs[name])
+            else:
+                lane = Lane(routes[name], read_requests(group, share), shared)
+            lanes.start_soon(lane.run, workers_of(group, routes))
     halted = {name: route.halted for name, route in shared.routes.items() if route.halted is not None}
     return Dispatched(halted, shared.stop.reason)

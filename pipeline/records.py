@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 PICO_USD = Decimal("1e-12")  # the ledger counts money in whole pico-USD
 
@@ -83,8 +83,27 @@ class Usage(NamedTuple):
         return self.input + self.cached_input + self.cache_write_5m + self.cache_write_1h
 
 
+class Hours(NamedTuple):
+    """A part of some days of the week, 0 being Monday: minutes after 00:00 UTC, `start` included and `end` not."""
+
+    days: tuple[int, ...]
+    start: int
+    end: int
+
+
+class LongPrice(NamedTuple):
+    """Prices, as in `Price`, of every token of a request with more input tokens than `over_input_tokens`."""
+
+    over_input_tokens: int
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    cache_write_5m: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+
+
 class Price(NamedTuple):
-    """Prices of one model in USD per million tokens, in force from `since` on."""
+    """Prices of one model in USD per million tokens, in force from `since` on, at some `hours` only where given."""
 
     input: Decimal
     output: Decimal
@@ -93,6 +112,10 @@ class Price(NamedTuple):
     cache_write_1h: Decimal | None = None
     since: date = date.min
     source: str = ""
+    checked: date | None = None  # when somebody last looked at the source
+    hours: tuple[Hours, ...] = ()
+    long: tuple[LongPrice, ...] = ()  # in order of `over_input_tokens`
+    batch: "Price | None" = None  # in a provider's batch; None: no such price is known
 
 
 class Model(NamedTuple):
@@ -138,10 +161,11 @@ class Request(NamedTuple):
 
 
 class HttpRequest(NamedTuple):
-    """A POST in some dialect; the transport adds host and key."""
+    """A request in some dialect; the transport adds host and key."""
 
     path: str
     body: bytes
+    method: Literal["GET", "POST"] = "POST"
 
 
 class HttpResponse(NamedTuple):

@@ -14,7 +14,7 @@ import polars as pl
 
 from pipeline.catalogue import Catalogue, price_at
 from pipeline.errors import JobError
-from pipeline.records import Model, Tier
+from pipeline.records import LongPrice, Model, Price, Tier
 from pipeline.spec import BaselineColumn, Route
 
 _LABELS = ("task", "difficulty", "has_image", "input_tokens", "wanted_model")  # columns that always come with the rows
@@ -198,10 +198,15 @@ def _affordable(model: Model, spec: Route, max_output_tokens: int, at: datetime)
     if spec.max_cost_usd is None:
         return _NO_LIMIT
     price = price_at(model, at)
-    left = Fraction(spec.max_cost_usd) * 1_000_000 - max_output_tokens * Fraction(price.output)
-    if left < 0:
-        return -1
-    return min(_NO_LIMIT, int(left / Fraction(price.input))) if price.input else _NO_LIMIT
+    dearest_first: list[tuple[int, Price | LongPrice]] = [(long.over_input_tokens, long) for long in price.long[::-1]]
+    most = _NO_LIMIT
+    for over, prices in [*dearest_first, (-1, price)]:
+        left = Fraction(spec.max_cost_usd) * 1_000_000 - max_output_tokens * Fraction(prices.output)
+        tokens = -1 if left < 0 else int(left / Fraction(prices.input)) if prices.input else _NO_LIMIT
+        if tokens > over:
+            return min(tokens, most)
+        most = over  # longer inputs have the longer price
+    return -1
 
 
 def _as_text(value: str | int) -> str:

@@ -6,65 +6,35 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from pipeline.checks import check_schema
 from pipeline.errors import JobError
+from pipeline.money import PriceEntry, Share, Usd, UsdCap
+from pipeline.money import Section as _Section
 from pipeline.records import Difficulty, Task, Tier
-
-
-def _money(value: object) -> Decimal:
-    """Read money from a quoted decimal; a TOML float has already lost digits."""
-    if isinstance(value, Decimal):
-        return value
-    if not isinstance(value, str):
-        raise ValueError('write the amount in quotes, as in "0.15", so that no digit is lost')
-    try:
-        amount = Decimal(value)
-    except InvalidOperation as error:
-        raise ValueError(f'{value!r} is not an amount of USD, as in "0.15"') from error
-    if not amount.is_finite() or amount < 0:
-        raise ValueError("must be a finite amount >= 0")
-    return amount
-
-
-def _cap(value: object) -> Decimal:
-    """Read a cap, where a plain number is exact enough to be meant."""
-    return _money(str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value)
 
 
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-_AMOUNT_SCHEMA = {"type": "string", "pattern": r"^\d+(\.\d+)?$"}
-Usd = Annotated[Decimal, BeforeValidator(_money), WithJsonSchema(_AMOUNT_SCHEMA)]
-UsdCap = Annotated[
-    Decimal, BeforeValidator(_cap), WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, _AMOUNT_SCHEMA]})
-]
 OneOrMany = Annotated[list[str], BeforeValidator(_one_or_many), Field(min_length=1)]
 
 
 AGREEMENT = "agreement"  # not a scorer of its own: the baseline's answer is the reference
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Input(_Section):
@@ -94,12 +64,15 @@ class Prompt(_Section):
     image: str | None = Field(None, description="column with an image URL or path: makes the row a vision row")
     max_output_tokens: int = Field(1024, gt=0)
     temperature: float | None = Field(0.0, ge=0, le=2)
+    rows_per_request: int = Field(1, ge=1, le=200, description="pack so many rows into a request, where that pays")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         given = [name for name in ("column", "messages", "user") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of column, messages or user; given: {', '.join(given) or 'none'}")
+        if self.rows_per_request > 1 and (self.messages or self.image or self.examples):
+            raise ValueError("rows_per_request packs texts of one template; not with messages, image or examples")
         if self.messages is not None and (self.system is not None or self.examples):
             raise ValueError("system and examples go with column or user; a messages column brings its own")
         return self
@@ -139,6 +112,12 @@ class Route(_Section):
     max_cost_usd: UsdCap | None = Field(None, description="per request: walk budget, balanced, quality for what fits")
     escalate: bool = Field(default=True, description="ask the next tier once when an answer fails its checks")
     task: Task | None = Field(None, description="pins the task of every row")
+    batch: Literal["never", "auto", "always"] = Field(
+        "auto", description="use providers' batches: auto with a deadline that leaves time for them"
+    )
+    deadline: str | None = Field(
+        None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="when the night must be done, local time, as in 07:00"
+    )
     table: dict[Tier, dict[str, OneOrMany]] = Field(
         default_factory=dict, description='cells to override: task or "task.hard" = model or models in order'
     )
@@ -193,6 +172,8 @@ class Provider(_Rates):
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request; never keys")
     path: str | None = Field(None, description="of the recorded answers (adapter recorded)")
     quotas: dict[str, Quota] = Field(default_factory=dict, description="limits that some of the models share")
+    batch: str | None = Field(None, description="its batch API: openai or anthropic")
+    batch_poll_s: float | None = Field(None, gt=0, description="how often a batch is looked at")
 
 
 class ModelEntry(_Section):
@@ -202,17 +183,30 @@ class ModelEntry(_Section):
     context_tokens: int = Field(gt=0)
     api_name: str | None = Field(None, description="the name the provider knows it by")
     vision: bool = False
-    input_usd_per_mtok: Usd
+    prices: list[PriceEntry] = Field(default_factory=list, description="dated prices, in place of the keys below")
+    input_usd_per_mtok: Usd | None = None
     cached_input_usd_per_mtok: Usd | None = None
     cache_write_5m_usd_per_mtok: Usd | None = None
     cache_write_1h_usd_per_mtok: Usd | None = None
-    output_usd_per_mtok: Usd
+    output_usd_per_mtok: Usd | None = None
+    batch_price: Share | None = Field(None, description="share of these prices in a provider's batch")
     retires: date | None = None
     source: str = "job file"
     only: dict[str, list[str | int | bool]] = Field(
         default_factory=dict, description="column = values: the rows this model may take"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="capabilities, as the adapter names them")
+
+    @model_validator(mode="after")
+    def _one_kind_of_price(self) -> Self:
+        flat = [name for name in self.model_fields_set if name.endswith("_per_mtok") or name == "batch_price"]
+        if self.prices and flat:
+            raise ValueError(f"give prices, or {', '.join(sorted(flat))}, not both")
+        if not self.prices and (self.input_usd_per_mtok is None or self.output_usd_per_mtok is None):
+            raise ValueError("give input_usd_per_mtok and output_usd_per_mtok, or prices with a date")
+        if self.prices and min(self.prices, key=lambda price: (price.since, bool(price.hours))).hours:
+            raise ValueError("prices: the first entry must hold all day: one with hours needs one for the other hours")
+        return self
 
 
 class Budget(_Section):

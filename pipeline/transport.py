@@ -2,10 +2,11 @@
 
 import resource
 import zlib
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -19,6 +20,7 @@ MAX_BODY_BYTES: Final = 16 << 20  # unpacked; a gzip bomb is cut off here
 _TOO_LARGE: Final = f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB"
 _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _CONNECT_S: Final = 10.0
+_FILE_TIMEOUT: Final = aiohttp.ClientTimeout(total=3600, sock_connect=_CONNECT_S, sock_read=300)
 _SPARE_FILES: Final = 100  # descriptors kept for the ledger, the spool and the log
 
 
@@ -105,27 +107,73 @@ class Endpoint:
             CallError: TRANSPORT or TIMEOUT when no whole answer came, BAD_BODY when it is too large.
         """
         url = self._urls.get(request.path) or self._url(request.path)
-        try:
-            async with self._session.post(
-                url, data=request.body, headers=self._headers, timeout=self._timeout, allow_redirects=False
+        with _as_call_errors():
+            async with self._session.request(
+                request.method,
+                url,
+                data=request.body,
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
             ) as response:
-                body = await _read(response.content)
-                if body and response.headers.get("Content-Encoding", "").lower() in _PACKED:
-                    body = _unpacked(body)
-                return HttpResponse(response.status, response.headers, body)
-        except TimeoutError:
-            raise CallError(ErrorKind.TIMEOUT, "no whole answer in time", maybe_paid=True) from None
-        except aiohttp.ClientConnectorError as error:
-            raise CallError(ErrorKind.TRANSPORT, f"no connection: {error.os_error}") from None
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-            raise CallError(ErrorKind.CONFIG, "the URL can't be used") from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            # Its text may hold the URL and the headers, so only its type is told.
-            raise CallError(ErrorKind.TRANSPORT, type(error).__name__, maybe_paid=True) from None
+                return await _whole(response)
+
+    async def send_file(self, path: str, file: Path, content_type: str) -> HttpResponse:
+        """POST the content of *file*, however large, and return the whole answer. Raises CallError like `send`."""
+        headers = {**self._headers, "content-type": content_type}
+        with _as_call_errors(), file.open("rb") as body:
+            async with self._session.post(
+                URL(self._base + path), data=body, headers=headers, timeout=_FILE_TIMEOUT, allow_redirects=False
+            ) as response:
+                return await _whole(response)
+
+    async def download(self, request: HttpRequest, file: Path) -> HttpResponse:
+        """Write the answer to *file*, as it comes, and return it without its body; one with an error status as `send`.
+
+        Raises:
+            CallError: like `send`.
+        """
+        with _as_call_errors():
+            async with self._session.get(
+                URL(self._base + request.path),
+                # A size nobody bounds is not unpacked: it comes as it is.
+                headers={**self._headers, "Accept-Encoding": "identity"},
+                timeout=_FILE_TIMEOUT,
+                allow_redirects=False,
+            ) as response:
+                if response.status != HTTPStatus.OK:
+                    return await _whole(response)
+                with file.open("wb") as target:
+                    async for part in response.content.iter_any():
+                        target.write(part)
+                return HttpResponse(response.status, response.headers, b"")
 
     def _url(self, path: str) -> URL:
         url = self._urls[path] = URL(self._base + path)
         return url
+
+
+@contextmanager
+def _as_call_errors() -> Iterator[None]:
+    """Turn what a connection can die of into CallError."""
+    try:
+        yield
+    except TimeoutError:
+        raise CallError(ErrorKind.TIMEOUT, "no whole answer in time", maybe_paid=True) from None
+    except aiohttp.ClientConnectorError as error:
+        raise CallError(ErrorKind.TRANSPORT, f"no connection: {error.os_error}") from None
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+        raise CallError(ErrorKind.CONFIG, "the URL can't be used") from None
+    except (aiohttp.ClientError, ConnectionError) as error:
+        # Its text may hold the URL and the headers, so only its type is told.
+        raise CallError(ErrorKind.TRANSPORT, type(error).__name__, maybe_paid=True) from None
+
+
+async def _whole(response: aiohttp.ClientResponse) -> HttpResponse:
+    body = await _read(response.content)
+    if body and response.headers.get("Content-Encoding", "").lower() in _PACKED:
+        body = _unpacked(body)
+    return HttpResponse(response.status, response.headers, body)
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:

@@ -16,10 +16,10 @@ from pipeline.columns import AnswerColumn, answer_columns, read_columns
 from pipeline.errors import JobError
 from pipeline.files import whole_file
 from pipeline.identity import IdMap, as_ids
-from pipeline.ledger import Attempt, Settled, read_settled
+from pipeline.ledger import Attempt, Settled, read_settled, usage_of
 from pipeline.plan import Plan, read_rows, select_rows
 from pipeline.readers import Source
-from pipeline.records import Price, Status, Usage
+from pipeline.records import Price, Status
 
 MONEY = pa.decimal128(18, 12)
 ANSWER_FIELDS = (
@@ -239,7 +239,7 @@ class _Part:
                 continue
             costs.append(attempt.total_cost_pusd)
             known = baseline is not None and attempt.usage_status is not None
-            baseline_costs.append(cost_pusd(_usage(attempt), self._prices[baseline]) if known else None)
+            baseline_costs.append(cost_pusd(usage_of(attempt), self._prices[baseline]) if known else None)
         return costs, baseline_costs
 
     def quarantine(self, first_row: int) -> pa.Table:
@@ -268,10 +268,6 @@ class _Part:
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
-
-
-def _usage(attempt: Attempt) -> Usage:
-    return Usage(attempt.input_tokens - attempt.cached_tokens, attempt.output_tokens, attempt.cached_tokens)
 
 
 def _money(pico: list[int | None]) -> pa.Array:

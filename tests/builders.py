@@ -31,6 +31,8 @@ def an_attempt(number: int = 1, **changes: Any) -> Attempt:
         cached_tokens=0,
         output_tokens=20,
         reasoning_tokens=0,
+        cache_write_5m_tokens=0,
+        cache_write_1h_tokens=0,
         usage_status="measured",
         cost_pusd=450_000_000,
         total_cost_pusd=450_000_000,
@@ -41,6 +43,8 @@ def an_attempt(number: int = 1, **changes: Any) -> Attempt:
         error_code="",
         model_echo="gpt-4o-2024-08-06",
         repeats=0,
+        batch="",
+        shared_by=1,
         answer=f"answer {number}",
     )
     return attempt._replace(**changes)

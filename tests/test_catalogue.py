@@ -172,7 +172,9 @@ def test_cost_equals_the_invoice_computed_by_hand(usage: Usage, price: Price, us
 
 usages = st.builds(Usage, *[st.integers(0, 10**9)] * 5)
 usual_amounts = st.decimals(0, 1000, places=6)
-usual_prices = st.builds(Price, usual_amounts, usual_amounts, *[st.none() | usual_amounts] * 3)
+usual_prices = st.tuples(usual_amounts, usual_amounts, *[st.none() | usual_amounts] * 3).map(
+    lambda amounts: Price(*amounts)
+)
 
 
 def each_sum(one: Usage, other: Usage) -> Usage:
@@ -197,37 +199,6 @@ def test_cost_of_an_odd_price_is_monotone_and_rounded_by_half_a_pico_at_most(
     exact = (usage.total_input + usage.output) * Fraction(amount) * 10**6
     assert abs(cost_pusd(usage, price) - exact) <= Fraction(1, 2)
     assert cost_pusd(usage._replace(output=usage.output + more), price) >= cost_pusd(usage, price)
-
-
-@pytest.mark.parametrize(
-    ("name", "provider_id"),
-    [
-        ("gpt-4.1-mini", "openai"),
-        ("claude-haiku-4-5", "anthropic"),
-        ("gemini-3.5-flash-lite", "google"),
-        ("glm-4.6", "zai"),
-    ],
-)
-@given(counts=st.tuples(*[st.integers(0, 10**5)] * 5))
-def test_cost_equals_that_of_the_price_list_package(name: str, provider_id: str, counts: tuple[int, ...]) -> None:
-    """Our arithmetic and that of genai-prices give the same cost for every class of tokens both know."""
-    import genai_prices
-
-    usage = Usage(*counts)
-    model = load_catalogue(a_job(route={"baseline": name})).models[name]
-    theirs = genai_prices.calc_price(
-        genai_prices.Usage(
-            input_tokens=usage.total_input,
-            output_tokens=usage.output,
-            cache_read_tokens=usage.cached_input,
-            cache_write_tokens=usage.cache_write_5m + usage.cache_write_1h,
-            cache_write_1h_tokens=usage.cache_write_1h,
-        ),
-        name,
-        provider_id=provider_id,
-        genai_request_timestamp=TODAY,
-    )
-    assert cost_pusd(usage, price_at(model, TODAY)) * PICO_USD == theirs.total_price
 
 
 def test_price_changes_at_midnight_utc() -> None:
@@ -275,27 +246,6 @@ def test_every_listed_model_can_be_routed_and_priced() -> None:
         assert [price.since for price in model.prices] == sorted(price.since for price in model.prices)
         assert price_at(model, TODAY).input > 0
         assert price_at(model, TODAY).source.startswith("genai-prices ")
-
-
-def test_listed_price_is_the_dearest_of_the_day_within_the_context() -> None:
-    """No request that a listed model can take costs more at any hour than its price says."""
-    import genai_prices
-
-    listed_as = {"gemini": "google", "glm": "zai", "glm_cn": "zhipuai"}
-    listed = all_listed()
-    for name in ("deepseek-flash", "claude-sonnet-4-5", "claude-haiku-5-5", "gpt-6-sol", "glm-5.3-flash"):
-        model = listed[name]
-        full = Usage(model.context_tokens - 100, 100)
-        billed = [
-            genai_prices.calc_price(
-                genai_prices.Usage(input_tokens=full.input, output_tokens=full.output),
-                name,
-                provider_id=listed_as.get(model.provider, model.provider),
-                genai_request_timestamp=TODAY.replace(hour=hour),
-            ).total_price
-            for hour in range(24)
-        ]
-        assert max(billed) == cost_pusd(full, price_at(model, TODAY)) * PICO_USD, name
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
 _DOC = (_ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
-_FAULTS = {"P": 19, "D": 18, "N": 24, "M": 5}
+_FAULTS = {"P": 19, "D": 18, "N": 24, "M": 5, "B": 8}
 
 
 def test_every_fault_has_its_line() -> None:
-    """P1 to P19, D1 to D18, N1 to N24 and M1 to M5 are all there, each once."""
-    firsts = re.findall(r"^\| ([PDNM]\d+(?:, [PDNM]\d+)*) \|", _DOC, re.MULTILINE)
+    """P1 to P19, D1 to D18, N1 to N24, M1 to M5 and B1 to B8 are all there, each once."""
+    firsts = re.findall(r"^\| ([PDNMB]\d+(?:, [PDNMB]\d+)*) \|", _DOC, re.MULTILINE)
     told = [fault for first in firsts for fault in first.split(", ")]
     assert told == [f"{letter}{number}" for letter, last in _FAULTS.items() for number in range(1, last + 1)]
 

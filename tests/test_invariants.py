@@ -148,6 +148,8 @@ class Night:
             "cached_tokens": 0,
             "output_tokens": 10 if answered else 0,
             "reasoning_tokens": 0,
+            "cache_write_5m_tokens": 0,
+            "cache_write_1h_tokens": 0,
             "usage_status": "measured" if answered else None,
             "cost_pusd": cost,
             "total_cost_pusd": cost + sum(attempt.cost_pusd for attempt in before),
@@ -158,6 +160,8 @@ class Night:
             "error_code": "",
             "model_echo": MODEL if answered else "",
             "repeats": 0,
+            "batch": "",
+            "shared_by": 1,
             "answer": None,
         }
         self.attempts.append(Attempt(**(values | more)))

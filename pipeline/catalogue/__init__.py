@@ -1,8 +1,26 @@
 """Models, capabilities and dated prices: package data, public price lists, and the user's entries on top."""
 
 from pipeline.catalogue.advice import warnings
-from pipeline.catalogue.entries import Catalogue, ProviderEntry, Quota
+from pipeline.catalogue.builtin import AMOUNTS, with_batch_share
+from pipeline.catalogue.entries import RECORDED, Catalogue, ProviderEntry, Quota
+from pipeline.catalogue.listed import find_listed
 from pipeline.catalogue.loading import load_catalogue
-from pipeline.catalogue.prices import cost_pusd, price_at
+from pipeline.catalogue.prices import cheap_from, cost_pusd, dearest_at, price_at
+from pipeline.catalogue.provenance import prices_used
 
-__all__ = ["Catalogue", "ProviderEntry", "Quota", "cost_pusd", "load_catalogue", "price_at", "warnings"]
+__all__ = [
+    "AMOUNTS",
+    "RECORDED",
+    "Catalogue",
+    "ProviderEntry",
+    "Quota",
+    "cheap_from",
+    "cost_pusd",
+    "dearest_at",
+    "find_listed",
+    "load_catalogue",
+    "price_at",
+    "prices_used",
+    "warnings",
+    "with_batch_share",
+]

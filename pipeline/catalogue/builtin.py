@@ -1,6 +1,8 @@
 """The models, providers and tiers that come with the package."""
 
+from collections.abc import Iterable
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from pydantic import Field
@@ -8,16 +10,11 @@ from pydantic import Field
 from pipeline.catalogue.entries import Table
 from pipeline.catalogue.families import find_options
 from pipeline.catalogue.files import Section, read_data
-from pipeline.records import Model, Price
-from pipeline.spec import ModelFile, Provider, Route, Usd, validate
+from pipeline.money import PriceEntry
+from pipeline.records import LongPrice, Model, Price
+from pipeline.spec import ModelFile, Provider, Route, validate
 
-
-class _Price(Section):
-    since: date
-    source: str
-    input: Usd
-    output: Usd
-    cached_input: Usd | None = None
+AMOUNTS = ("input", "output", "cached_input", "cache_write_5m", "cache_write_1h")
 
 
 class _Model(Section):
@@ -27,7 +24,7 @@ class _Model(Section):
     vision: bool = False
     retires: date | None = None
     options: dict[str, Any] | None = None  # None: as its family
-    prices: list[_Price] = Field(min_length=1)
+    prices: list[PriceEntry] = Field(min_length=1)
 
 
 class _ModelFile(Section):
@@ -47,9 +44,7 @@ def article_models() -> dict[str, Model]:
             name=name,
             provider=entry.provider,
             context_tokens=entry.context_tokens,
-            prices=tuple(
-                sorted((Price(**price.model_dump()) for price in entry.prices), key=lambda price: price.since)
-            ),
+            prices=prices_of(entry.prices, source="", checked=file.checked),
             vision=entry.vision,
             api_name=entry.api_name,
             retires=entry.retires,
@@ -57,6 +52,40 @@ def article_models() -> dict[str, Model]:
         )
         for name, entry in file.models.items()
     }
+
+
+def prices_of(entries: Iterable[PriceEntry], *, source: str, checked: date | None = None) -> tuple[Price, ...]:
+    """Return dated prices in order; *source* and *checked* are those of an entry that names none."""
+    return tuple(
+        with_batch_share(
+            Price(
+                **entry.model_dump(exclude={"long", "source", "checked", "hours", "batch"}),
+                source=entry.source or source,
+                checked=entry.checked or checked,
+                hours=entry.hours,
+                long=tuple(
+                    LongPrice(**long.model_dump())
+                    for long in sorted(entry.long, key=lambda long: long.over_input_tokens)
+                ),
+            ),
+            entry.batch,
+        )
+        for entry in sorted(entries, key=lambda entry: entry.since)
+    )
+
+
+def with_batch_share(price: Price, share: Decimal | None) -> Price:
+    """Return *price* with *share* of it as the price in a batch, which is exact; None: there is none."""
+    if share is None:
+        return price
+    long = tuple(each._replace(**_scaled(each, share)) for each in price.long)
+    return price._replace(batch=price._replace(**_scaled(price, share), long=long))
+
+
+def _scaled(prices: Price | LongPrice, share: Decimal) -> dict[str, Any]:
+    amounts = {name: getattr(prices, name) for name in AMOUNTS}
+    # Decimal arithmetic rounds to 28 digits unless told otherwise; no price times no share comes near.
+    return {name: None if amount is None else amount * share for name, amount in amounts.items()}
 
 
 def known_providers() -> dict[str, Provider]:

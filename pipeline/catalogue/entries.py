@@ -45,6 +45,8 @@ class ProviderEntry(NamedTuple):
     max_retry_after_s: float = 120.0
     headers: Mapping[str, str] = {}
     path: str | None = None  # of the recorded answers
+    batch: str | None = None  # its batch API
+    batch_poll_s: float = 60.0
 
 
 RECORDED = "recorded"

@@ -29,10 +29,12 @@ class ListedProvider(Section):
 
     listed_as: str
     skip: tuple[str, ...] = ()  # words of names that are no chat models
+    peak_days: str = "mon-sun"  # of the hours with a price of their own
     options: dict[str, Any] = Field(default_factory=dict)
 
 
 class _File(Section):
+    checked: date  # what is said here, and the price list against the providers' pages
     providers: dict[str, ListedProvider]
     families: list[Family]
 
@@ -45,6 +47,11 @@ def _families() -> _File:
 def listed_providers() -> Mapping[str, ListedProvider]:
     """Return the providers with public prices, in order of precedence."""
     return _families().providers
+
+
+def listed_on() -> date:
+    """Return the day when the price list was last checked."""
+    return _families().checked
 
 
 def find_family(provider: str, name: str) -> Family | None:

@@ -3,22 +3,20 @@
 The package knows prices and most context sizes; what else is needed is in `families.toml`. A model is listed only when
 its input and output prices, its context and its family are known.
 
-Two kinds of price do not fit one entry, and both are read so that a bill is never larger than what was planned:
-
-- prices by the hour (DeepSeek): the dearest hour counts, and `source` says so;
-- prices that rise above a context size: the context is cut there, so that no row gets a price that does not hold.
+The list knows hours of a day but no days of the week: those are in `families.toml`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from datetime import date
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, time
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
-from pipeline.catalogue.families import Family, find_family, find_options, listed_providers
-from pipeline.records import Model, Price
+from pipeline.catalogue.builtin import AMOUNTS
+from pipeline.catalogue.families import Family, ListedProvider, find_family, find_options, listed_on, listed_providers
+from pipeline.money import read_hours
+from pipeline.records import Hours, LongPrice, Model, Price
 
 _FIELDS = {  # ours: that of genai-prices
     "input": "input_mtok",
@@ -27,6 +25,7 @@ _FIELDS = {  # ours: that of genai-prices
     "cache_write_5m": "cache_write_mtok",
     "cache_write_1h": "cache_write_1h_mtok",
 }
+_BATCH = {"processing": "batch"}
 _SNAPSHOT = re.compile(r"-(\d{4}-?\d{2}-?\d{2}|latest)$")  # gpt-4o-2024-11-20, claude-opus-5-5-20260922
 
 
@@ -53,7 +52,7 @@ def _listed() -> dict[str, Model]:
             for name in _names(info):
                 family = find_family(provider, name)
                 if family and not info.deprecated and not set(re.split(r"[-:.]", name)) & set(listed.skip):
-                    model = _model(name, info, family)
+                    model = _model(name, info, family, listed)
                     if model:
                         models.setdefault(name, model)
     return models
@@ -72,17 +71,16 @@ def _names(info: Any) -> Iterator[str]:
             yield name
 
 
-def _model(name: str, info: Any, family: Family) -> Model | None:
+def _model(name: str, info: Any, family: Family, listed: ListedProvider) -> Model | None:
     """Return the model, or None when a price or the context is not known."""
     context = info.context_window or family.context_tokens
-    dated = _dated(info.prices)
-    prices = [_price(since, dated[since]) for since in sorted(dated)]
+    prices = [_price(entry, listed) for entry in _dated(info)]
     if not context or not all(prices):
         return None
     return Model(
         name=name,
         provider=family.provider,
-        context_tokens=min([context, *_steps(dated[max(dated)])]),
+        context_tokens=context,
         prices=tuple(price for price in prices if price),
         vision=family.vision,
         retires=family.retires,
@@ -90,41 +88,81 @@ def _model(name: str, info: Any, family: Family) -> Model | None:
     )
 
 
-def _dated(listed: Any) -> dict[date, list[Any]]:
-    """Return the prices by the day they hold from; prices by the hour stand beside the latest one."""
-    from genai_prices.types import ConditionalPrice, StartDateConstraint
+class _Entry(NamedTuple):
+    since: date
+    prices: Any
+    batch: Any = None
+    hours: tuple[time, time] | None = None
 
-    dated: dict[date, list[Any]] = {}
+
+def _dated(info: Any) -> list[_Entry]:
+    """Return the prices by the day they hold from; those for some hours came with the latest of the others."""
+    from genai_prices.types import ConditionalPrice
+
+    listed = info.prices if isinstance(info.prices, list) else [ConditionalPrice(prices=info.prices)]
+    starts, hourly = _by_start(listed)
+    batch, _ = _by_start(variant for variant in info.price_variants or () if variant.when == _BATCH)
+    days = sorted({*starts, *(day for day in batch if day >= min(starts))})
+    entries = [_Entry(day, starts[max(d for d in starts if d <= day)], _latest(batch, day)) for day in days]
+    return entries + [_Entry(days[-1], each.prices, None, _start_and_end(each)) for each in hourly]
+
+
+def _by_start(conditional: Iterable[Any]) -> tuple[dict[date, Any], list[Any]]:
+    """Return the prices by their first day, and the entries for some hours of every day."""
+    from genai_prices.types import TimeOfDateConstraint
+
+    starts: dict[date, Any] = {}
     hourly = []
-    for entry in listed if isinstance(listed, list) else [ConditionalPrice(prices=listed)]:
-        if entry.constraint is None:
-            dated[date.min] = [entry.prices]
-        elif isinstance(entry.constraint, StartDateConstraint):
-            dated[entry.constraint.start_date] = [entry.prices]
+    for entry in conditional:
+        if isinstance(entry.constraint, TimeOfDateConstraint):
+            hourly.append(entry)
         else:
-            hourly.append(entry.prices)
-    dated.setdefault(max(dated, default=date.min), []).extend(hourly)
-    return dated
+            starts[getattr(entry.constraint, "start_date", date.min)] = entry.prices
+    return starts, hourly
 
 
-def _price(since: date, together: list[Any]) -> Price | None:
-    """Return the price in force from *since*, None when input or output is not known."""
-    amounts = {ours: _dearest(together, theirs) for ours, theirs in _FIELDS.items()}
-    input_usd, output_usd = amounts.pop("input"), amounts.pop("output")
-    if input_usd is None or output_usd is None:
+def _latest(starts: Mapping[date, Any], day: date) -> Any:
+    return starts[max(begun)] if (begun := [start for start in starts if start <= day]) else None
+
+
+def _start_and_end(entry: Any) -> tuple[time, time]:
+    return entry.constraint.start_time, entry.constraint.end_time
+
+
+def _price(entry: _Entry, listed: ListedProvider) -> Price | None:
+    """Return the price of *entry*, None when input or output is not known."""
+    price = _amounts(vars(entry.prices))
+    if price is None:
         return None
-    peak = ", dearest hour" if len(together) > 1 else ""
-    source = f"genai-prices {metadata.version('genai-prices')}{peak}"
-    return Price(input_usd, output_usd, **amounts, since=since, source=source)
+    told = price._replace(
+        since=entry.since, source=f"genai-prices {metadata.version('genai-prices')}", checked=listed_on()
+    )
+    # A variant is partial: what it does not name costs what it costs outside a batch.
+    batch = None if entry.batch is None else _amounts({**vars(entry.prices), **vars(entry.batch)})
+    return told._replace(
+        hours=() if entry.hours is None else _hours(*entry.hours, listed.peak_days),
+        batch=batch and told._replace(**{name: getattr(batch, name) for name in (*AMOUNTS, "long")}),
+    )
 
 
-def _dearest(together: list[Any], field: str) -> Decimal | None:
-    """Return the highest of the prices before any step, None when none is known."""
-    amounts = [vars(price)[field] for price in together if field in vars(price)]
-    return max((getattr(amount, "base", amount) for amount in amounts), default=None)
+def _amounts(listed_prices: Mapping[str, Any]) -> Price | None:
+    """Return the amounts of a listed price, with those for longer inputs; None when input or output is not known."""
+    found = {ours: listed_prices.get(theirs) for ours, theirs in _FIELDS.items()}
+    base: dict[str, Any] = {name: getattr(amount, "base", amount) for name, amount in found.items()}
+    if base["input"] is None or base["output"] is None:
+        return None
+    starts = sorted({tier.start for amount in found.values() for tier in getattr(amount, "tiers", ())})
+    long = (LongPrice(start, **{name: _above(amount, start) for name, amount in found.items()}) for start in starts)
+    return Price(**base, long=tuple(long))
 
 
-def _steps(together: list[Any]) -> list[int]:
-    """Return the input sizes above which another price holds today."""
-    amounts = [amount for price in together for amount in vars(price).values()]
-    return [tier.start for amount in amounts for tier in getattr(amount, "tiers", ())]
+def _above(amount: Any, start: int) -> Any:
+    """Return what *amount* is for more than *start* input tokens."""
+    reached = [tier.price for tier in getattr(amount, "tiers", ()) if tier.start <= start]
+    return reached[-1] if reached else getattr(amount, "base", amount)
+
+
+def _hours(start: time, end: time, days: str) -> tuple[Hours, ...]:
+    """Return the hours from *start* to *end*, two parts where midnight lies between them."""
+    parts = [(start, f"{end:%H:%M}")] if start < end else [(start, "24:00"), (time(0), f"{end:%H:%M}")]
+    return tuple(read_hours(f"{days} {first:%H:%M}-{last}") for first, last in parts if f"{first:%H:%M}" != last)

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pipeline.catalogue.builtin import article_models, article_table, known_providers, table_of
+from pipeline.catalogue.builtin import (
+    article_models,
+    article_table,
+    known_providers,
+    prices_of,
+    table_of,
+    with_batch_share,
+)
 from pipeline.catalogue.entries import RECORDED, WITHOUT_URL, Catalogue, ProviderEntry, Quota, Table
 from pipeline.catalogue.families import find_family, find_options
 from pipeline.catalogue.listed import find_listed, list_models
@@ -72,14 +79,7 @@ def _layers(job: Job | None) -> tuple[list[_Layer], list[str]]:
 
 def _model(name: str, entry: ModelEntry, source: str) -> Model:
     """Return *entry* as a model; what it leaves out of dialect and retirement is as of its family."""
-    price = Price(
-        input=entry.input_usd_per_mtok,
-        output=entry.output_usd_per_mtok,
-        cached_input=entry.cached_input_usd_per_mtok,
-        cache_write_5m=entry.cache_write_5m_usd_per_mtok,
-        cache_write_1h=entry.cache_write_1h_usd_per_mtok,
-        source=entry.source if "source" in entry.model_fields_set else source,
-    )
+    named = entry.source if "source" in entry.model_fields_set else source
     sent_as = entry.api_name or name
     family = find_family(entry.provider, sent_as)
     given = entry.model_fields_set
@@ -87,13 +87,27 @@ def _model(name: str, entry: ModelEntry, source: str) -> Model:
         name=name,
         provider=entry.provider,
         context_tokens=entry.context_tokens,
-        prices=(price,),
+        prices=prices_of(entry.prices, source=named) or (_undated_price(entry, named),),
         vision=entry.vision,
         api_name=entry.api_name or "",
         retires=entry.retires if "retires" in given or family is None else family.retires,
         only={column: tuple(values) for column, values in entry.only.items()},
         options=entry.options if "options" in given else find_options(entry.provider, sent_as),
     )
+
+
+def _undated_price(entry: ModelEntry, source: str) -> Price:
+    assert entry.input_usd_per_mtok is not None
+    assert entry.output_usd_per_mtok is not None
+    price = Price(
+        input=entry.input_usd_per_mtok,
+        output=entry.output_usd_per_mtok,
+        cached_input=entry.cached_input_usd_per_mtok,
+        cache_write_5m=entry.cache_write_5m_usd_per_mtok,
+        cache_write_1h=entry.cache_write_1h_usd_per_mtok,
+        source=source,
+    )
+    return with_batch_share(price, entry.batch_price)
 
 
 def _table(job: Job | None) -> Table:

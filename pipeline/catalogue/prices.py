@@ -1,12 +1,13 @@
 """Money: which price holds when, and what an answer costs, exactly."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from math import lcm
 
 from pipeline.errors import JobError
-from pipeline.records import Model, Price, Usage
+from pipeline.records import Hours, LongPrice, Model, Price, Usage
 
 _PICO_USD_PER_TOKEN = 10**6  # of a price of 1 USD per million tokens
 
@@ -14,39 +15,92 @@ _PICO_USD_PER_TOKEN = 10**6  # of a price of 1 USD per million tokens
 def price_at(model: Model, at: datetime) -> Price:
     """Return the price of *model* in force at *at*, which must know its time zone; an entry starts at 00:00 UTC.
 
+    An entry for some hours only goes before the all-day entry, until a later all-day entry takes its place.
+
     Raises:
-        JobError: when no price is known for that day: an unknown price is never taken for zero.
+        JobError: when no price is known for that time: an unknown price is never taken for zero.
     """
-    if at.tzinfo is None:
-        raise ValueError("a time without a zone does not say which day it is in UTC")
-    day = at.astimezone(UTC).date()
-    in_force = [price for price in model.prices if price.since <= day]
-    if not in_force:
-        known = f"the first one known is of {model.prices[0].since}" if model.prices else "none is known"
-        raise JobError(f"models.{model.name}: no price on {day}; {known}")
-    return in_force[-1]
+    utc = _utc(at)
+    all_day, hourly = _in_force(model, utc)
+    return next((price for price in reversed(hourly) if any(_holds(hours, utc) for hours in price.hours)), all_day)
+
+
+def dearest_at(model: Model, at: datetime) -> Price:
+    """Return the dearest price of *model* at any hour of the week, by the entries in force on the day of *at*.
+
+    Raises:
+        JobError: when no price is known for that day.
+    """
+    all_day, hourly = _in_force(model, _utc(at))
+    return max([all_day, *hourly], key=_dearness)
+
+
+def cheap_from(model: Model, at: datetime) -> datetime:
+    """Return when, from *at* on, the cheapest hour of *model* begins, by the entries in force on the day of *at*.
+
+    Raises:
+        JobError: when no price is known for that day.
+    """
+    utc = _utc(at)
+    all_day, hourly = _in_force(model, utc)
+    cheapest = min([all_day, *hourly], key=_dearness)
+    midnight = utc.replace(hour=0, minute=0, second=0, microsecond=0)
+    edges = {minute for price in hourly for hours in price.hours for minute in (hours.start, hours.end)}
+    times = (midnight + timedelta(days=day, minutes=minute) for day in range(8) for minute in edges)
+    later = sorted(time for time in times if time > utc)
+    cheap = (time for time in [utc, *later] if _dearness(price_at(model, time)) <= _dearness(cheapest))
+    return next(cheap, utc)  # no hour of the week is left for the all-day price
 
 
 def cost_pusd(usage: Usage, price: Price) -> int:
-    """Return the cost of *usage* in whole pico-USD (1e-12 USD), exact for prices of up to six decimals.
+    """Return the cost of *usage*, one request, in whole pico-USD (1e-12 USD), exact for prices of up to six decimals.
 
     With more decimals the sum is rounded once, half up. A class without a price of its own is billed as plain input,
     one-hour cache writes first as five-minute ones: price lists name a class only where they charge it otherwise. For
     cached input that can only overstate, as it is never dearer than fresh input; a surcharge on cache writes must
-    stand in the model's entry.
+    stand in the model's entry. More input than the start of a long price puts that price on every token.
     """
-    weights, scale = _weights(price)
+    prices: Price | LongPrice = price
+    if price.long:
+        prices = next((long for long in reversed(price.long) if usage.total_input > long.over_input_tokens), price)
+    weights, scale = _weights(prices)
     counts = (usage.input, usage.output, usage.cached_input, usage.cache_write_5m, usage.cache_write_1h)
     total = sum(count * weight for count, weight in zip(counts, weights, strict=True))
     return (2 * total + scale) // (2 * scale)
 
 
 @lru_cache(maxsize=4096)
-def _weights(price: Price) -> tuple[tuple[int, ...], int]:
+def _weights(prices: Price | LongPrice) -> tuple[tuple[int, ...], int]:
     """Return pico-USD per token of each class as whole numbers over a common scale, which is 1 for usual prices."""
-    cached = price.input if price.cached_input is None else price.cached_input
-    write_5m = price.input if price.cache_write_5m is None else price.cache_write_5m
-    write_1h = write_5m if price.cache_write_1h is None else price.cache_write_1h
-    rates = [Fraction(usd) * _PICO_USD_PER_TOKEN for usd in (price.input, price.output, cached, write_5m, write_1h)]
+    cached = prices.input if prices.cached_input is None else prices.cached_input
+    write_5m = prices.input if prices.cache_write_5m is None else prices.cache_write_5m
+    write_1h = write_5m if prices.cache_write_1h is None else prices.cache_write_1h
+    amounts = (prices.input, prices.output, cached, write_5m, write_1h)
+    rates = [Fraction(usd) * _PICO_USD_PER_TOKEN for usd in amounts]
     scale = lcm(*(rate.denominator for rate in rates))
     return tuple(int(rate * scale) for rate in rates), scale
+
+
+def _utc(at: datetime) -> datetime:
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone does not say which day it is in UTC")
+    return at.astimezone(UTC)
+
+
+def _in_force(model: Model, utc: datetime) -> tuple[Price, list[Price]]:
+    """Return the latest all-day price, and those for some hours that came with it or after it."""
+    day = utc.date()
+    begun = [price for price in model.prices if price.since <= day]
+    all_day = [price for price in begun if not price.hours]
+    if not all_day:
+        known = f"the first one known is of {model.prices[0].since}" if model.prices else "none is known"
+        raise JobError(f"models.{model.name}: no price on {day}; {known}")
+    return all_day[-1], [price for price in begun if price.hours and price.since >= all_day[-1].since]
+
+
+def _holds(hours: Hours, utc: datetime) -> bool:
+    return utc.weekday() in hours.days and hours.start <= utc.hour * 60 + utc.minute < hours.end
+
+
+def _dearness(price: Price) -> Decimal:
+    return price.input + price.output

@@ -17,6 +17,7 @@ from pipeline import __version__
 from pipeline.cli.nights import compare, fail_if_option, history
 from pipeline.cli.output import print_out as _print
 from pipeline.cli.output import say as _say
+from pipeline.cli.prices import models, prices
 from pipeline.cli.route import add_route_commands
 from pipeline.cli.texts import plan_text, promise_text, report_text, table
 from pipeline.errors import JobError, LockedError
@@ -68,6 +69,7 @@ def main() -> None:
     \b
     Exit codes: 0 all rows ok; 1 finished, more rows failed than --tolerate; 2 the job can't run as written;
     3 stopped by auth, quota or a dead provider (run it again); 4 cost cap (raise it, run again);
+    5 waiting for a provider's batch (run it again later);
     6 quality is worse than the baseline's and --fail-if worse was given;
     70 a defect in rowroute; 75 another run holds the job; 130/143 interrupted (run it again).
     """
@@ -136,13 +138,21 @@ def _options(given: dict[str, Any]) -> Any:
     help="hash: keep no prompt, and no answer once the output is written.",
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Ask by so many processes.")
+@click.option(
+    "--when",
+    type=click.Choice(["now", "off-peak"]),
+    default="now",
+    show_default=True,
+    help="off-peak: ask no model in its dear hours; wait for the cheap ones.",
+)
+@click.option("--wait", is_flag=True, help="Stay until the batches are answered, in place of exit 5.")
 @click.option("--record", type=click.Path(path_type=Path), help="Keep the answers in a file that can be replayed.")
 @fail_if_option
-def run(*, dry_run: bool, yes: bool, tolerate: str, fail_if: str | None, **given: Any) -> None:
+def run(*, dry_run: bool, yes: bool, tolerate: str, fail_if: str | None, when: str, **given: Any) -> None:
     """Run JOB: plan, ask, write outputs.parquet and comparison.parquet. Run it again to continue."""
     from pipeline.run import Tolerance, plan_job, run_job
 
-    quiet, as_json = given["quiet"], given["as_json"]
+    quiet, as_json, given["off_peak"] = given["quiet"], given["as_json"], when == "off-peak"
     if dry_run:
         _show_plan(plan_job(_options(given)), quiet=quiet, as_json=as_json)
         return
@@ -179,28 +189,8 @@ def check(**given: Any) -> None:
         _say("ok")
 
 
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--job", type=click.Path(path_type=Path), help="With the models of this job file.")
-def models(*, as_json: bool, job: Path | None) -> None:
-    """List the models with provider, context and prices, each with its source and date."""
-    from pipeline.run import list_models
-
-    listed = list_models(job)
-    if as_json:
-        _print(json.dumps(listed, indent=2, default=str))
-        return
-    columns = (
-        "model",
-        "provider",
-        "context_tokens",
-        "input_usd_per_mtok",
-        "output_usd_per_mtok",
-        "since",
-        "source",
-        "retires",
-    )
-    _print(table([columns, *([str(model[name] or "") for name in columns] for model in listed)]))
+main.add_command(models)
+main.add_command(prices)
 
 
 @main.command()
@@ -336,6 +326,8 @@ def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
     summary = report.summary
     for warning in report.warnings:
         _say(f"warning: {warning}")
+    for model, batch in summary.get("waiting", {}).items():
+        _say(f"waiting: {model}: {batch}; run it again later")
     for model, reason in summary.get("halted", {}).items():
         _say(f"stopped: {model}: {reason}; its rows are pending")
     if as_json:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from pipeline.cli.output import print_out, printable
 from pipeline.cli.texts import table
+from pipeline.errors import JobError
 
 _WORSE = 6
 
@@ -27,8 +29,12 @@ def fail_if_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("other", metavar="[OUT_B]", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--markdown", is_flag=True, help="As a Markdown table.")
+@click.option("--reprice", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="At the prices of that day.")
+@click.option("--job", type=click.Path(path_type=Path), help="The job file, for --reprice.")
 @fail_if_option
-def compare(*, folder: Path, other: Path | None, as_json: bool, markdown: bool, fail_if: str | None) -> None:
+def compare(
+    *, folder: Path, other: Path | None, as_json: bool, markdown: bool, fail_if: str | None, **priced: Any
+) -> None:
     """Show the comparison of a finished run in OUT, or set the runs in OUT and OUT_B side by side.
 
     With two runs, --fail-if worse asks whether OUT_B is worse than OUT.
@@ -36,7 +42,7 @@ def compare(*, folder: Path, other: Path | None, as_json: bool, markdown: bool, 
     from pipeline.compare import is_worse, to_markdown, to_text
     from pipeline.run import read_comparison
 
-    comparison = read_comparison(folder)
+    comparison = _repriced(folder, **priced) if priced["reprice"] else read_comparison(folder)
     if other is not None:
         worse = _show_both(comparison, read_comparison(other), as_json=as_json, markdown=markdown)
     else:
@@ -46,6 +52,14 @@ def compare(*, folder: Path, other: Path | None, as_json: bool, markdown: bool, 
         else:
             print_out(to_markdown(comparison) if markdown else to_text(comparison))
     sys.exit(_WORSE if fail_if and worse else 0)
+
+
+def _repriced(folder: Path, *, reprice: datetime, job: Path | None) -> Any:
+    from pipeline.run import repriced
+
+    if job is None:
+        raise JobError("--reprice: name the job file too, which has its models and references: --job JOB")
+    return repriced(folder, job, reprice.date())
 
 
 def _show_both(before: Any, after: Any, *, as_json: bool, markdown: bool) -> bool:

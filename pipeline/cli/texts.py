@@ -10,6 +10,7 @@ def plan_text(planned: Any) -> str:
         (
             "model",
             "provider",
+            "lane",
             "rows",
             "reused",
             "new",
@@ -26,7 +27,7 @@ def plan_text(planned: Any) -> str:
         minutes = "" if group.minutes_at_limits is None else f"{group.minutes_at_limits:.1f}"
         money = (f"{amount:.4f}" for amount in (group.cost_usd, group.cost_low_usd, group.cost_high_usd))
         counts = (group.rows, group.reused, group.new, group.retried, group.input_tokens, group.output_tokens)
-        lines.append((group.model, group.provider, *map(str, counts), *money, minutes))
+        lines.append((group.model, group.provider, group.lane, *map(str, counts), *money, minutes))
     text = [table(lines)]
     text.append(
         f"{planned.rows} rows, {planned.requests} distinct requests: {planned.total('reused')} reused, "
@@ -39,6 +40,9 @@ def plan_text(planned: Any) -> str:
             f"shadow sample: {planned.shadow['rows']} rows to the baseline as well, {planned.shadow['new']} requests "
             f"to send, about {float(planned.shadow['cost_usd']):.4f} USD more"
         )
+    if planned.total("peak_cost_usd") > planned.total("cost_usd"):
+        text.append(f"in the dearest hours of the week it would be about {planned.total('peak_cost_usd'):.4f} USD")
+    text += planned.notes
     text += [f"{count} rows can't be asked: {code}" for code, count in planned.unanswerable.items()]
     text += [f"{count} requests ended {status} before and are not asked again (--retry-failed asks them)"
              for status, count in planned.earlier.items() if status != "ok"]  # fmt: skip
@@ -51,9 +55,14 @@ def report_text(summary: dict[str, Any]) -> str:
     twice = summary["paid_twice_at_most"]
     most = "at most " if twice else ""
     counts = ", ".join(f"{count} {status}" for status, count in statuses.items() if count)
+    cache = summary["cache"]
+    read = ""
+    if cache["cached_tokens"]:
+        read = f"; {cache['hit_rate']:.1%} of the input came from a cache and saved {float(cache['saved_usd']):.4f} USD"
     return (
         f"{summary['rows']} rows: {counts or 'not written'}; {summary['attempts']} requests sent, "
         f"{summary['reused']} reused, {most}{twice} requests paid twice; {float(summary['spent_usd']):.4f} USD spent"
+        f"{read}"
     )
 
 

@@ -21,6 +21,17 @@ class Budget:
         self._reserved_pusd += worst_pusd
         return True
 
+    def reserve_now(self, worst_pusd: int) -> bool:
+        """Set *worst_pusd* aside where it fits at once."""
+        if self.cap_pusd is not None and self.spent_pusd + self._reserved_pusd + worst_pusd > self.cap_pusd:
+            return False
+        self._reserved_pusd += worst_pusd
+        return True
+
+    def hold(self, worst_pusd: int) -> None:
+        """Set *worst_pusd* aside for what is under way already, whether it fits or not."""
+        self._reserved_pusd += worst_pusd
+
     def settle(self, worst_pusd: int, cost_pusd: int) -> None:
         """Replace a reservation by what was billed."""
         self._reserved_pusd -= worst_pusd

@@ -1,15 +1,20 @@
 """A model ready to be asked: its provider, its limits, its price, and whether it still works."""
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import anyio
 
-from pipeline.catalogue import cost_pusd
+from pipeline.catalogue import cheap_from, cost_pusd
+from pipeline.lanes.batch_client import BatchClient
 from pipeline.lanes.breaker import Breaker
+from pipeline.lanes.watch import StopSignal
 from pipeline.limits import Pool, Quota
+from pipeline.packing import Packing
 from pipeline.records import Answer, Model, Parameters, Price, Request, Usage
 from pipeline.steps import RetryPolicy
 
@@ -34,8 +39,19 @@ class Ask(Protocol):
         """Return the reply to *request*."""
 
 
+class Packed(NamedTuple):
+    """How rows are packed: *ask* allows a whole pack to write more than a row may."""
+
+    packing: Packing
+    ask: Ask
+
+
 class Service:
     """One provider: the quota its models share, and why it is not asked any more."""
+
+    batches: BatchClient | None = None  # its batch API, where it has one
+    ask_with: Callable[[Parameters], Ask] | None = None  # how it is asked with other parameters than the job's
+    poll_s = 60.0  # how often a batch is looked at
 
     def __init__(self, name: str, pool: Pool, ask: Ask, policy: RetryPolicy, *, is_remote: bool = True) -> None:
         self.name = name
@@ -68,6 +84,8 @@ class Route:
             len(one.encode()) for one in parameters.choices
         )
         self._halted: str | None = None
+        self._waits = False
+        self._cheap_from = 0.0
         self.opened = anyio.Event()  # set once more than one request may be under way
         self.repairs = 0
         self.mended = 0  # repairs after which the form was right
@@ -93,18 +111,48 @@ class Route:
         else:
             self._halted = self._halted or reason
 
-    def cost(self, usage: Usage, at: float) -> int:
-        """Return what *usage* costs in pico-USD, for a request sent at *at* (Unix seconds)."""
-        return cost_pusd(usage, self._price_at(at))
+    def wait_for_cheap_hours(self) -> None:
+        """Start no request in hours that are dearer than others of the week."""
+        self._waits = True
 
-    def worst_cost(self, request: Request, at: float) -> int:
+    def dear_for_s(self, now: float) -> float:
+        """Return for how many seconds from *now* (Unix seconds) no request may start; 0 where it may."""
+        # Hours begin and end with minutes, so a look a minute is enough.
+        if self._waits and self._cheap_from // 60 < now // 60:
+            self._cheap_from = cheap_from(self.model, datetime.fromtimestamp(now, UTC)).timestamp()
+        return max(0.0, self._cheap_from - now)
+
+    def cost(self, usage: Usage, at: float, *, batch: bool = False) -> int:
+        """Return what *usage* costs in pico-USD, for a request sent at *at* (Unix seconds), in a *batch* or alone."""
+        price = self._price_at(at)
+        return cost_pusd(usage, price.batch if batch and price.batch else price)
+
+    async def cheap_hours(self, stop: StopSignal) -> None:
+        """Wait while no request may start, or until the run is to stop."""
+        while stop.reason is None and (dear_for_s := self.dear_for_s(time.time())):
+            await stop.sleep(min(dear_for_s, 60.0))  # the clock may be set meanwhile
+
+    def saved_by_cache(self, usage: Usage, at: float, *, batch: bool = False) -> int:
+        """Return what reading from a cache saved in pico-USD; below 0 where writing to it has cost more."""
+        if usage.total_input == usage.input:
+            return 0
+        fresh = Usage(usage.total_input, usage.output)
+        return self.cost(fresh, at, batch=batch) - self.cost(usage, at, batch=batch)
+
+    def price(self, at: float) -> Price:
+        """Return the price of a request sent at *at* (Unix seconds)."""
+        return self._price_at(at)
+
+    def worst_cost(
+        self, request: Request, at: float, *, batch: bool = False, max_output_tokens: int | None = None
+    ) -> int:
         """Return the most that *request* can cost: a token is a byte of UTF-8 at least, and may go into a cache."""
         texts = (request.messages or request.user, request.system or "")
         size = sum(len(text.encode("utf-8", "replace")) for text in texts) + self._form_bytes + _AROUND_BYTES
         most = max(size, request.input_tokens)
-        output = self._max_output_tokens
+        output = max_output_tokens or self._max_output_tokens
         ways = (Usage(most, output), Usage(0, output, cache_write_5m=most), Usage(0, output, cache_write_1h=most))
-        return max(self.cost(usage, at) for usage in ways)
+        return max(self.cost(usage, at, batch=batch) for usage in ways)
 
 
 def other_model(echo: str, asked: Model) -> str | None:

@@ -18,6 +18,8 @@ class Tried(NamedTuple):
     usage: Usage
     cost_pusd: int
     other: str | None = None  # the model that answered, where it is not the one asked
+    batch: str = ""  # the provider's name of the batch it was part of
+    shared_by: int = 1  # requests that it answered
 
     @property
     def remark(self) -> str | None:
@@ -47,6 +49,8 @@ class Tried(NamedTuple):
             cached_tokens=usage.cached_input,
             output_tokens=usage.output,
             reasoning_tokens=usage.reasoning,
+            cache_write_5m_tokens=usage.cache_write_5m,
+            cache_write_1h_tokens=usage.cache_write_1h,
             usage_status=answer and answer.usage_status.value,
             cost_pusd=self.cost_pusd,
             total_cost_pusd=so_far.cost_pusd,
@@ -57,5 +61,7 @@ class Tried(NamedTuple):
             error_code=error.code if error else "",
             model_echo=answer.model_echo if answer else "",
             repeats=0,
+            batch=self.batch,
+            shared_by=self.shared_by,
             answer=answer and answer.text,
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 
-from pipeline.records import Status
+from pipeline.records import PICO_USD, Status, Usage
 
 
 @dataclass(slots=True)
@@ -24,6 +24,26 @@ class Counters:
     other_models: Counter[str] = field(default_factory=Counter)  # answers of models that were not asked, by their name
     maybe_paid: int = 0  # attempts that failed and that the provider may bill all the same
     spent_pusd: int = 0
+    input_tokens: int = 0  # of all answers
+    cached_tokens: int = 0  # of them, read from a provider's cache
+    cache_saved_pusd: int = 0  # by reading from it, less what writing to it has cost
+    waiting: dict[str, str] = field(default_factory=dict)  # model -> which batch its rows wait for
+    remarks: list[str] = field(default_factory=list)  # what a person should know of the run
+
+    def count_input(self, usage: Usage, saved_pusd: int) -> None:
+        """Count the input of an answer, and what a cache saved on it."""
+        self.input_tokens += usage.total_input
+        self.cached_tokens += usage.cached_input
+        self.cache_saved_pusd += saved_pusd
+
+    def cache_told(self) -> dict[str, Any]:
+        """Return what of the input came from providers' caches, and what that saved."""
+        return {
+            "input_tokens": self.input_tokens,
+            "cached_tokens": self.cached_tokens,
+            "hit_rate": self.cached_tokens / self.input_tokens if self.input_tokens else 0.0,
+            "saved_usd": f"{self.cache_saved_pusd * PICO_USD:f}",
+        }
 
     def plus(self, other: "Counters") -> "Counters":
         """Return the sums of two processes."""

@@ -1,12 +1,14 @@
 """The set of requests already asked and answered: dedup, resume and the cross-night cache in one SQLite file."""
 
-from pipeline.ledger.attempts import Attempt, pack, unpack
+from pipeline.ledger.attempts import Attempt, pack, unpack, usage_of
+from pipeline.ledger.batches import Batch, BatchBook, BatchState, Member
 from pipeline.ledger.lock import hold_lock
 from pipeline.ledger.reading import (
     Done,
     Entry,
     Settled,
     all_answers,
+    all_attempts,
     count_statuses,
     find_done,
     read_settled,
@@ -20,12 +22,17 @@ from pipeline.ledger.writing import Ledger, open_ledger
 __all__ = [
     "SCHEMA_VERSION",
     "Attempt",
+    "Batch",
+    "BatchBook",
+    "BatchState",
     "Done",
     "Entry",
     "Ledger",
+    "Member",
     "Run",
     "Settled",
     "all_answers",
+    "all_attempts",
     "connect",
     "count_statuses",
     "drop_answers",
@@ -48,6 +55,7 @@ __all__ = [
     "start_run",
     "stats",
     "unpack",
+    "usage_of",
     "used_since",
     "verify",
 ]

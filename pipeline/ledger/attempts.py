@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from pipeline.records import Usage
+
 _PACK_FROM_BYTES = 1024  # below, deflate saves less than it costs
 _PLAIN, _DEFLATED, DROPPED = 0, 1, 2
 
@@ -27,6 +29,8 @@ class Attempt(NamedTuple):
     cached_tokens: int
     output_tokens: int
     reasoning_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
     usage_status: str | None
     cost_pusd: int
     total_cost_pusd: int
@@ -37,7 +41,16 @@ class Attempt(NamedTuple):
     error_code: str
     model_echo: str
     repeats: int  # the attempt that this line states once more, after an escalation that came to nothing; 0: none
+    batch: str  # the provider's name of the batch it was part of, at the batch price; empty: sent by itself
+    shared_by: int  # requests that were sent as one and share its tokens and cost; 1: sent alone
     answer: str | None
+
+
+def usage_of(attempt: Attempt) -> Usage:
+    """Return the billed tokens of *attempt* in disjoint classes."""
+    writes = (attempt.cache_write_5m_tokens, attempt.cache_write_1h_tokens)
+    fresh = attempt.input_tokens - attempt.cached_tokens - sum(writes)
+    return Usage(fresh, attempt.output_tokens, attempt.cached_tokens, *writes, attempt.reasoning_tokens)
 
 
 # `packed` of a record: as it is, deflated, or taken out (the answer then stands in the output only).

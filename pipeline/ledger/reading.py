@@ -141,8 +141,13 @@ def read_settled(
 
 def all_answers(connection: sqlite3.Connection, path: Path) -> Iterator[Attempt]:
     """Yield every undamaged attempt that has an answer, in order of writing."""
+    return (attempt for attempt in all_attempts(connection, path) if attempt.answer is not None)
+
+
+def all_attempts(connection: sqlite3.Connection, path: Path) -> Iterator[Attempt]:
+    """Yield every undamaged attempt, in order of writing."""
     with reading(path):
-        for _, *values in connection.execute(_SELECT + " WHERE answer IS NOT NULL ORDER BY id"):
+        for _, *values in connection.execute(_SELECT + " ORDER BY id"):
             attempt = unpack(tuple(values))
             if attempt is not None:
                 yield attempt

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pipeline.errors import JobError
 
 APPLICATION_ID = 0x726F7772  # "rowr"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE job (name TEXT NOT NULL);
@@ -25,11 +25,22 @@ CREATE TABLE attempts (
   id INTEGER PRIMARY KEY, request_id BLOB NOT NULL, row_id TEXT NOT NULL, night INTEGER NOT NULL, run INTEGER NOT NULL,
   attempt INTEGER NOT NULL, model TEXT NOT NULL, final INTEGER NOT NULL, status TEXT, reason TEXT,
   started_at REAL NOT NULL, latency_s REAL NOT NULL, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-  output_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL, usage_status TEXT, cost_pusd INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL, reasoning_tokens INTEGER NOT NULL, cache_write_5m_tokens INTEGER NOT NULL,
+  cache_write_1h_tokens INTEGER NOT NULL, usage_status TEXT, cost_pusd INTEGER NOT NULL,
   total_cost_pusd INTEGER NOT NULL, provider_request_id TEXT NOT NULL, finish TEXT NOT NULL,
   http_status INTEGER NOT NULL, error_kind TEXT NOT NULL, error_code TEXT NOT NULL, model_echo TEXT NOT NULL,
-  repeats INTEGER NOT NULL, answer BLOB, packed INTEGER NOT NULL, check_crc INTEGER NOT NULL
+  repeats INTEGER NOT NULL, batch TEXT NOT NULL, shared_by INTEGER NOT NULL, answer BLOB, packed INTEGER NOT NULL,
+  check_crc INTEGER NOT NULL
 );
+CREATE TABLE batches (
+  intent TEXT PRIMARY KEY, model TEXT NOT NULL, state TEXT NOT NULL, requests INTEGER NOT NULL, sha256 TEXT NOT NULL,
+  worst_pusd INTEGER NOT NULL, deadline REAL, run INTEGER NOT NULL, begun_at REAL NOT NULL, asked_at REAL,
+  file_id TEXT NOT NULL DEFAULT '', batch_id TEXT NOT NULL DEFAULT '', note TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE batch_requests (
+  intent TEXT NOT NULL, line INTEGER NOT NULL, request_id BLOB NOT NULL, row_id TEXT NOT NULL, task TEXT NOT NULL,
+  PRIMARY KEY (intent, line)
+) WITHOUT ROWID;
 """
 
 

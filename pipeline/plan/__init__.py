@@ -7,12 +7,14 @@ from pipeline.plan.sampling import draw_sample
 from pipeline.plan.selection import Selection, select_rows
 from pipeline.plan.spool import SPOOL_SCHEMA, WHOLE, Group, Share, read_requests
 from pipeline.plan.summary import GroupSummary, Summary
+from pipeline.plan.timing import Choice, Timing, choose_lane, next_time
 
 __all__ = [
     "ROW_SCHEMA",
     "SPOOL_SCHEMA",
     "WHOLE",
     "BaselineOnly",
+    "Choice",
     "Group",
     "GroupSummary",
     "Learned",
@@ -21,9 +23,12 @@ __all__ = [
     "Selection",
     "Share",
     "Summary",
+    "Timing",
     "check_columns",
+    "choose_lane",
     "draw_sample",
     "make_plan",
+    "next_time",
     "read_requests",
     "read_rows",
     "select_rows",

@@ -12,15 +12,17 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from pipeline.catalogue import Catalogue, price_at
+from pipeline.catalogue import Catalogue, cheap_from, dearest_at, price_at
 from pipeline.classify.bulk import JobClassifier
 from pipeline.errors import JobError
 from pipeline.identity import ID_BYTES, IdMap, as_ids, repeat_id, request_hasher
+from pipeline.packing import packing_of
 from pipeline.plan.learned import Learned
 from pipeline.plan.rows import RowWriter
 from pipeline.plan.selection import Selection, select_rows, take_rows
 from pipeline.plan.spool import SPOOL_SCHEMA, Group, Spool
-from pipeline.plan.summary import Summary, Tally
+from pipeline.plan.summary import GroupSummary, PlanPrices, Summary, Tally
+from pipeline.plan.timing import Timing
 from pipeline.readers import Batch, Source
 from pipeline.records import Parameters, Price
 from pipeline.render import Renderer
@@ -31,6 +33,7 @@ from pipeline.tokens import estimate_tokens
 _MESSAGE_TOKENS = 4  # what a chat format adds to a message
 _KINDS = [None, "reused", "retried", "new"]
 _NOT_ASKED, _REUSED, _RETRIED, _NEW = range(4)
+_CACHED_FROM_TOKENS = 1024  # the least that OpenAI, Anthropic and Gemini keep in a cache
 _IMAGE_TOKENS = 1000  # a picture of usual size; providers count 85 to 1,600
 
 
@@ -50,6 +53,8 @@ class PlanOptions(NamedTuple):
     baseline: BaselineOnly | None = None  # ask the baseline instead of the routed model
     describe: Callable[[npt.NDArray[np.int64]], Mapping[str, int]] = lambda values: {"settled": len(values)}
     """Counts known values by status."""
+    timing: Timing | None = None  # what the job says of batches; None: never
+    off_peak: bool = False  # nothing is sent in dear hours
 
 
 class Plan(NamedTuple):
@@ -89,7 +94,11 @@ def make_plan(job: Job, source: Source, catalogue: Catalogue, folder: Path, opti
         rows.close()
         groups = planner.spool.close()
     planner.check_ids()
-    summary = planner.tally.summary(catalogue, planner.prices, planner.earlier)
+    summary = planner.tally.summary(catalogue, planner.earlier)
+    if options.off_peak:
+        summary = summary._replace(notes=_waits(catalogue, [group.model for group in summary.groups]))
+    if job.prompt.rows_per_request > 1:
+        summary = summary._replace(notes=(*summary.notes, *map(_packs, summary.groups)))
     return Plan(folder, groups, summary, planner.parameters, planner.prices, options.selection)
 
 
@@ -112,11 +121,22 @@ class _Planner:
         # However it is sent, a schema is read as input.
         self._form_tokens = estimate_tokens(pl.Series([self.parameters.schema or ""])).item()
         self._hashers = {name: request_hasher(name, self.parameters) for name in catalogue.models}
-        self.prices = {name: price_at(model, datetime.now(UTC)) for name, model in catalogue.models.items()}
+        timing = options.timing or Timing("never", datetime.now(UTC))
+        now = timing.at
+        waits = options.off_peak
+        self.prices = {
+            name: price_at(model, cheap_from(model, now) if waits else now) for name, model in catalogue.models.items()
+        }
+        peak = {name: dearest_at(model, now) for name, model in catalogue.models.items()}
         self._seen = IdMap()
         self._row_ids: list[npt.NDArray[np.uint64]] = []
         self.spool = Spool(folder)
-        self.tally = Tally(job.prompt.max_output_tokens)
+        rows_per_request = 1 if options.baseline is not None else job.prompt.rows_per_request
+        prices = PlanPrices(timing, self.prices, peak)
+        self.tally = Tally(job.prompt.max_output_tokens, prices, rows_per_request)
+        packing = packing_of(job.prompt.rows_per_request, job.prompt.user)
+        frame = pl.Series([packing.head + packing.tail]).to_arrow()
+        self._frame_tokens = _MESSAGE_TOKENS + int(estimate_tokens(frame)[0])
         self.earlier: dict[str, int] = {}
 
     def plan(self, batch: Batch) -> tuple[pl.DataFrame, pa.Array]:
@@ -145,8 +165,11 @@ class _Planner:
         whole = prompt.messages is not None or bool(prompt.examples)  # messages that hold all, the system text too
         tokens = estimate_tokens(rendered["messages"] if whole else texts) + _MESSAGE_TOKENS
         tokens += self._form_tokens
+        shared_tokens: int | pl.Series = self._frame_tokens
         if prompt.system is not None and not whole:
-            tokens += estimate_tokens(rendered["system"])
+            of_system = estimate_tokens(rendered["system"])
+            tokens += of_system
+            shared_tokens = of_system + self._frame_tokens
         if prompt.image is not None:
             tokens += has_image.cast(pl.Int64) * _IMAGE_TOKENS
         facts = labels.select("task", "difficulty").with_columns(has_image=has_image, input_tokens=tokens)
@@ -163,6 +186,7 @@ class _Planner:
             routed = routed.with_columns(model="baseline", escalate_to=pl.lit(None, dtype=pl.String))
         frame = pl.concat([rendered, labels, routed], how="horizontal").with_columns(
             input_tokens=tokens,
+            shared_tokens=shared_tokens,
             row_id=self._row_id(table, batch.first_row),
             route=pl.col("reason"),
             problem=pl.coalesce(
@@ -239,11 +263,21 @@ class _Planner:
         others = frame.select(field.name for field in SPOOL_SCHEMA if field.name not in ready)
         models = frame["model"].gather(send)
         for model in models.unique(maintain_order=True):
-            rows = send.filter(models == model)
+            rows = self._in_order(send.filter(models == model), others, texts, model)
             taken = {name: column.take(rows.to_arrow()) for name, column in ready.items()}
             sent = others[rows]
             columns = [taken[name] if name in taken else sent[name].to_arrow() for name in SPOOL_SCHEMA.names]
             self.spool.write(model, pa.table(columns, names=SPOOL_SCHEMA.names).cast(SPOOL_SCHEMA))
+
+    def _in_order(self, rows: pl.Series, others: pl.DataFrame, texts: pa.LargeStringArray, model: str) -> pl.Series:
+        """Return *rows* so that those which begin alike follow each other, where the model's provider caches that."""
+        price = self.prices[model]
+        long = others["input_tokens"].gather(rows).max()
+        cached = price.cached_input is not None and price.cached_input < price.input
+        if not cached or not isinstance(long, int) or long < _CACHED_FROM_TOKENS:
+            return rows
+        keys = others.select("system", "messages").with_columns(user=pl.Series(texts), row=pl.int_range(pl.len()))
+        return keys[rows].sort("system", "messages", "user", maintain_order=True)["row"]
 
 
 def _id_array(packed: bytes, rows: npt.NDArray[np.int64], height: int) -> pa.Array:
@@ -254,6 +288,26 @@ def _id_array(packed: bytes, rows: npt.NDArray[np.int64], height: int) -> pa.Arr
     there[rows] = True
     valid = pa.py_buffer(np.packbits(there, bitorder="little").tobytes())
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(ID_BYTES), height, [valid, pa.py_buffer(ids.tobytes())])
+
+
+def _waits(catalogue: Catalogue, names: Iterable[str]) -> tuple[str, ...]:
+    """Return what is to be said of the models that are in their dear hours now."""
+    now = datetime.now(UTC)
+    times = {name: cheap_from(catalogue.models[name], now) for name in names}
+    return tuple(
+        f"{name}: nothing is sent before its cheap hours, which begin at {time:%Y-%m-%d %H:%M} UTC"
+        for name, time in times.items()
+        if time > now
+    )
+
+
+def _packs(group: GroupSummary) -> str:
+    if group.rows_per_request > 1:
+        saved = group.alone_cost_usd - group.packed_cost_usd
+        return f"{group.model}: {group.rows_per_request} rows a request save about {saved:.4f} USD"
+    if group.packed_cost_usd == group.alone_cost_usd:
+        return f"{group.model}: rows are not packed"
+    return f"{group.model}: rows are not packed: {group.packed_cost_usd:.4f} USD against {group.alone_cost_usd:.4f}"
 
 
 def check_columns(where: str, wanted: Iterable[str], source: Source) -> None:

@@ -29,7 +29,7 @@ _READ_ROWS = 1024  # how far reading may be ahead of the sockets
 
 
 class Group(NamedTuple):
-    """The requests of one model, in the order of their rows."""
+    """The requests of one model, in the order of their rows, or of their beginnings where a provider caches these."""
 
     model: str
     requests: int

@@ -1,13 +1,15 @@
 """What the plan will cost, before a cent is spent: rows, tokens, money with an error band, time at the limits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipeline.catalogue import Catalogue, Quota
-from pipeline.records import PICO_USD, Price, Task
+from pipeline.catalogue import RECORDED, Catalogue, ProviderEntry, Quota, prices_used
+from pipeline.packing import ITEM_TOKENS, Estimate, pays
+from pipeline.plan.timing import Choice, Lane, Timing, choose_lane
+from pipeline.records import PICO_USD, LongPrice, Price, Task
 
 # Output tokens to expect of an answer: (fixed, per input token). Means of the recorded answers of data/night, rounded.
 EXPECTED_OUTPUT: dict[str, tuple[float, float]] = {
@@ -21,8 +23,8 @@ EXPECTED_OUTPUT: dict[str, tuple[float, float]] = {
 }
 # The token estimate of the input is within this share for nearly every row; see docs/cost-method.md.
 _INPUT_ERROR = 0.1
-_KEYS = ("model", "baseline", "task")
-_SUMS = ("rows", "reused", "new", "retried", "input_tokens", "output_tokens")
+_KEYS = ("model", "baseline", "task", "step", "baseline_step")
+_SUMS = ("rows", "reused", "new", "retried", "input_tokens", "output_tokens", "shared_tokens")
 
 
 class GroupSummary(NamedTuple):
@@ -40,7 +42,14 @@ class GroupSummary(NamedTuple):
     cost_low_usd: Decimal
     cost_high_usd: Decimal
     baseline_cost_usd: Decimal
+    peak_cost_usd: Decimal  # at the dearest hours of the week; `cost_usd` is at the prices of the moment
     minutes_at_limits: float | None
+    baselines: tuple[str, ...]
+    alone_cost_usd: Decimal  # of `cost_usd`, had each row a request of its own
+    packed_cost_usd: Decimal  # in packs; the same where they can't be packed
+    rows_per_request: int  # 1: each row is asked alone
+    lane: Lane
+    due_at: float | None  # when what a batch has not answered is asked one by one, Unix seconds
 
 
 class Summary(NamedTuple):
@@ -51,6 +60,9 @@ class Summary(NamedTuple):
     groups: tuple[GroupSummary, ...]
     unanswerable: dict[str, int]
     earlier: dict[str, int]  # settled before and not asked again, by status
+    catalogue: str  # its hash
+    prices: dict[str, dict[str, Any]]  # of the models asked and compared with, see `catalogue.prices_used`
+    notes: tuple[str, ...] = ()  # what a person should know before it is sent
     shadow: dict[str, Any] | None = None  # what the sample that goes to the baseline comes to: rows, new, cost_usd
 
     def total(self, field: str) -> Any:
@@ -64,9 +76,7 @@ class Summary(NamedTuple):
             for group in self.groups
         ]
         totals = {name: self.total(name) for name in ("reused", "new", "retried", "input_tokens", "output_tokens")}
-        money = {
-            name: str(self.total(name)) for name in ("cost_usd", "cost_low_usd", "cost_high_usd", "baseline_cost_usd")
-        }
+        money = {name: str(self.total(name)) for name in GroupSummary._fields if name.endswith("_usd")}
         return {
             "rows": self.rows,
             "requests": self.requests,
@@ -74,17 +84,39 @@ class Summary(NamedTuple):
             **money,
             "unanswerable": self.unanswerable,
             "earlier": self.earlier,
+            "catalogue": self.catalogue,
+            "prices": self.prices,
+            "notes": list(self.notes),
             "shadow": self.shadow,
             "groups": groups,
         }
 
 
-class Tally:
-    """Counts batch by batch, so that memory does not grow with the input."""
+class PlanPrices(NamedTuple):
+    """Prices by model name: of the moment, and of the dearest hours."""
 
-    def __init__(self, max_output_tokens: int) -> None:
+    timing: Timing
+    now: Mapping[str, Price]
+    peak: Mapping[str, Price]
+
+
+class _Part(NamedTuple):
+    """Sums of the rows that have one price a token here and at their baseline."""
+
+    sums: dict[str, int]
+    step: int  # of the model's price: how many of its sizes for long inputs the rows exceed
+    baseline: str | None
+    baseline_step: int
+
+
+class Tally:
+    """Counts batch by batch, so that memory does not grow with the input. *prices* holds every model and baseline."""
+
+    def __init__(self, max_output_tokens: int, prices: PlanPrices, rows_per_request: int = 1) -> None:
         self._max_output_tokens = max_output_tokens
-        self._sums: dict[tuple[str, str | None, str], list[int]] = {}
+        self._rows_per_request = rows_per_request
+        self._prices = prices
+        self._sums: dict[tuple[str, str | None, str, int, int], list[int]] = {}
         self.problems: dict[str, int] = {}
         self.rows = 0
 
@@ -96,9 +128,14 @@ class Tally:
             self.problems[code] = self.problems.get(code, 0) + count
         sent = pl.col("first") & pl.col("kind").is_in(["new", "retried"])
         counted = (
-            frame.select(*_KEYS, "problem", "input_tokens", "first", "kind")  # not the texts: a filter copies
+            # Not the texts: a filter copies.
+            frame.select("model", "baseline", "task", "problem", "input_tokens", "shared_tokens", "first", "kind")
             .filter(pl.col("problem").is_null())
-            .with_columns(expected=expected_output(self._max_output_tokens))
+            .with_columns(
+                expected=expected_output(self._max_output_tokens),
+                step=self._step(frame, "model"),
+                baseline_step=self._step(frame, "baseline"),
+            )
             .group_by(_KEYS)
             .agg(
                 pl.len(),
@@ -108,54 +145,106 @@ class Tally:
                 ),
                 pl.col("input_tokens").filter(sent).sum(),
                 pl.col("expected").filter(sent).sum(),
+                pl.col("shared_tokens").filter(sent).sum(),
             )
         )
-        for model, baseline, task, *numbers in counted.iter_rows():
-            sums = self._sums.setdefault((model, baseline, task), [0] * len(_SUMS))
+        for model, baseline, task, step, baseline_step, *numbers in counted.iter_rows():
+            sums = self._sums.setdefault((model, baseline, task, step, baseline_step), [0] * len(_SUMS))
             for place, number in enumerate(numbers):
                 sums[place] += int(number)
 
-    def summary(self, catalogue: Catalogue, prices: dict[str, Price], earlier: dict[str, int]) -> Summary:
-        """Put prices on the counts; *prices* holds every model and baseline."""
-        by_model: dict[str, list[tuple[str | None, dict[str, int]]]] = {}
-        for (model, baseline, _task), sums in sorted(self._sums.items(), key=str):
-            by_model.setdefault(model, []).append((baseline, dict(zip(_SUMS, sums, strict=True))))
-        groups = tuple(self._group(catalogue, prices, model, parts) for model, parts in by_model.items())
-        requests = sum(group.reused + group.new + group.retried for group in groups)
-        return Summary(self.rows, requests, groups, self.problems, earlier)
+    def _step(self, frame: pl.DataFrame, column: str) -> pl.Expr:
+        """Return how many of the sizes for long inputs, of the model that *column* names, each row exceeds."""
+        steps: pl.Expr = pl.lit(0)
+        for name in frame[column].unique().drop_nulls():
+            for long in self._prices.now[name].long:
+                steps += (pl.col(column) == name) & (pl.col("input_tokens") > long.over_input_tokens)
+        return steps.fill_null(0).cast(pl.Int64)
 
-    def _group(
-        self,
-        catalogue: Catalogue,
-        prices: dict[str, Price],
-        model: str,
-        parts: list[tuple[str | None, dict[str, int]]],
-    ) -> GroupSummary:
-        sums = {name: sum(part[name] for _, part in parts) for name in _SUMS}
-        sent = sums["new"] + sums["retried"]
-        price = prices[model]
-        tokens = (sums["input_tokens"], sums["output_tokens"])
-        low = (int(tokens[0] * (1 - _INPUT_ERROR)), sent)
-        high = (int(tokens[0] * (1 + _INPUT_ERROR)), sent * self._max_output_tokens)
-        baseline = sum(
-            (
-                _cost(prices[name], part["input_tokens"], part["output_tokens"])
-                for name, part in parts
-                if name is not None
-            ),
-            start=Decimal(0),
-        )
+    def summary(self, catalogue: Catalogue, earlier: dict[str, int]) -> Summary:
+        """Put prices on the counts."""
+        by_model: dict[str, list[_Part]] = {}
+        for (model, baseline, _task, step, baseline_step), sums in sorted(self._sums.items(), key=str):
+            part = _Part(dict(zip(_SUMS, sums, strict=True)), step, baseline, baseline_step)
+            by_model.setdefault(model, []).append(part)
+        groups = tuple(self._group(catalogue, model, parts) for model, parts in by_model.items())
+        requests = sum(group.reused + group.new + group.retried for group in groups)
+        used = {name for group in groups for name in (group.model, *group.baselines)}
+        prices = prices_used(catalogue, used, self._prices.timing.at)
+        return Summary(self.rows, requests, groups, self.problems, earlier, catalogue.digest, prices)
+
+    def _group(self, catalogue: Catalogue, model: str, parts: list[_Part]) -> GroupSummary:
+        sums = {name: sum(part.sums[name] for part in parts) for name in _SUMS if name != "shared_tokens"}
         provider = catalogue.providers[catalogue.models[model].provider]
+        now = self._prices.now
+        choice, minutes = self._lane(provider, model, sums)
+        price = (now[model].batch if choice.lane == "batch" else None) or now[model]
+        peak = price if choice.lane == "batch" else self._prices.peak[model]
+        can_pack = choice.lane == "sync" and provider.adapter != RECORDED
+        alone = _total(_cost(price, *_expected(part, 1)) for part in parts)
+        packed = _total(_cost(price, *_expected(part, self._rows_per_request)) for part in parts) if can_pack else alone
+        rows = self._rows_per_request if can_pack and pays(alone, packed) else 1
         return GroupSummary(
             model=model,
             provider=provider.name,
             **sums,
-            cost_usd=_cost(price, *tokens),
-            cost_low_usd=_cost(price, *low),
-            cost_high_usd=_cost(price, *high),
-            baseline_cost_usd=baseline,
-            minutes_at_limits=_minutes(sent, tokens, provider.quotas.values(), model),
+            cost_usd=_total(_cost(price, *_expected(part, rows)) for part in parts),
+            cost_low_usd=_total(_cost(price, *_least(part, rows)) for part in parts),
+            cost_high_usd=_total(_cost(price, *self._most(part, rows)) for part in parts),
+            baseline_cost_usd=_total(
+                _cost(now[part.baseline], *_expected(part, 1)[:2], part.baseline_step)
+                for part in parts
+                if part.baseline
+            ),
+            peak_cost_usd=_total(_cost(peak, *_expected(part, rows)) for part in parts),
+            minutes_at_limits=minutes,
+            baselines=tuple(sorted({part.baseline for part in parts if part.baseline})),
+            alone_cost_usd=alone,
+            packed_cost_usd=packed,
+            rows_per_request=rows,
+            lane=choice.lane,
+            due_at=choice.due_at,
         )
+
+    def _lane(self, provider: ProviderEntry, model: str, sums: dict[str, int]) -> tuple[Choice, float | None]:
+        """Return batch or one by one, and the minutes that one by one takes at the limits."""
+        sent = sums["new"] + sums["retried"]
+        tokens = (sums["input_tokens"], sums["output_tokens"])
+        minutes = _minutes(sent, tokens, provider.quotas.values(), model)
+        choice = choose_lane(
+            self._prices.timing,
+            can_batch=provider.batch is not None and self._prices.now[model].batch is not None,
+            requests=sent,
+            minutes=minutes,
+            at_once=provider.concurrency,
+        )
+        return choice, minutes
+
+    def _most(self, part: _Part, rows: int) -> tuple[int, int, int]:
+        most_written = _sent(part) * (self._max_output_tokens + (ITEM_TOKENS if rows > 1 else 0))
+        return int(_expected(part, rows)[0] * (1 + _INPUT_ERROR)), most_written, part.step
+
+
+def _expected(part: _Part, rows: int) -> tuple[int, int, int]:
+    """Return input tokens, output tokens and step of the price, with so many *rows* a request."""
+    sums = part.sums
+    if rows == 1:
+        return sums["input_tokens"], sums["output_tokens"], part.step
+    estimate = Estimate(_sent(part), sums["input_tokens"], sums["output_tokens"], sums["shared_tokens"], rows)
+    return *estimate.tokens(), part.step
+
+
+def _least(part: _Part, rows: int) -> tuple[int, int, int]:
+    least_written = _sent(part) * (1 + (ITEM_TOKENS if rows > 1 else 0))
+    return int(_expected(part, rows)[0] * (1 - _INPUT_ERROR)), least_written, part.step
+
+
+def _sent(part: _Part) -> int:
+    return part.sums["new"] + part.sums["retried"]
+
+
+def _total(amounts: Iterable[Decimal]) -> Decimal:
+    return sum(amounts, start=Decimal(0))
 
 
 def expected_output(max_output_tokens: int) -> pl.Expr:
@@ -167,9 +256,11 @@ def expected_output(max_output_tokens: int) -> pl.Expr:
     return guesses.clip(1, max_output_tokens).cast(pl.Int64)
 
 
-def _cost(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
+def _cost(price: Price, input_tokens: int, output_tokens: int, step: int) -> Decimal:
+    # The rows of a part are on one side of each size, so the step says which price holds for every one of them.
+    prices: Price | LongPrice = price.long[step - 1] if step else price
     # USD per million tokens is pico-USD per token times a million.
-    return ((input_tokens * price.input + output_tokens * price.output) * 1_000_000).to_integral_value() * PICO_USD
+    return ((input_tokens * prices.input + output_tokens * prices.output) * 1_000_000).to_integral_value() * PICO_USD
 
 
 def _minutes(requests: int, tokens: tuple[int, int], quotas: Iterable[Quota], model: str) -> float | None:

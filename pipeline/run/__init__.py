@@ -4,6 +4,7 @@ from pipeline.run.history import job_history
 from pipeline.run.job import plan_job, run_job
 from pipeline.run.offline import check_job, classify_file, list_models, read_comparison
 from pipeline.run.options import ExitCode, Report, RunOptions, Tolerance, load
+from pipeline.run.repricing import repriced
 from pipeline.run.upkeep import export_ledger, ledger_stats, prune_ledger, verify_ledger
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "plan_job",
     "prune_ledger",
     "read_comparison",
+    "repriced",
     "run_job",
     "verify_ledger",
 ]

@@ -16,6 +16,7 @@ from pipeline.ledger import Run, merge_shards, open_ledger, put_at_risk, settled
 from pipeline.limits import Used
 from pipeline.plan import Plan
 from pipeline.records import PICO_USD
+from pipeline.run.batching import begun_for, open_book, packs_for, tools_for
 from pipeline.run.night import Night
 from pipeline.run.routes import RECORDED, Setting, open_routes
 from pipeline.run.shadow import Shadow
@@ -40,11 +41,17 @@ async def ask_here(
     dispatched: Dispatched | None = None
     cap = night.job.budget.max_usd
     async with AsyncExitStack() as stack:
-        setting = Setting(night.state, used_today=lambda: _used_today(connection, night))
+        setting = Setting(
+            night.state, used_today=lambda: _used_today(connection, night), off_peak=night.options.off_peak
+        )
         routes = await open_routes(stack, night.catalogue, credentials, plan.parameters, setting)
         services = {route.service.name: route.service for route in routes.values() if route.service.is_remote}
         places = sum(service.pool.concurrency for service in services.values())
         put_at_risk(connection, run, min(places, sum(group.requests for group in groups)))
+        book = stack.enter_context(open_book(night.ledger_path))
+        begun = begun_for(connection, night.ledger_path, night.catalogue)
+        batches = tools_for(routes, plan.summary, begun, book, night.state, wait=night.options.wait)
+        packs = packs_for(routes, plan, night.job.prompt)
         async with open_ledger(connection, night.ledger_path, run) as ledger, anyio.create_task_group() as group:
             shared = Shared(
                 routes=routes,
@@ -60,7 +67,7 @@ async def ask_here(
             group.start_soon(heed_signals, group.cancel_scope, stop, night.options.grace_s)
             group.start_soon(watch, night.options, counters, sum(group.requests for group in groups))
             group.start_soon(shared.end_when_drained, group.cancel_scope)
-            dispatched = await dispatch(plan.groups, shared)
+            dispatched = await dispatch(plan.groups, shared, batches=batches, packs=packs)
             # The sample gets what the rows have left of the budget; that it ends there is no fault of the run.
             if shadow.groups and stop.reason is None:
                 sampled = await dispatch(shadow.groups, shared)
@@ -100,6 +107,7 @@ async def ask_by_processes(
         used_today=_used_today(connection, night),
         repairs=night.job.output.repair,
         places=places,
+        off_peak=night.options.off_peak,
     )
     tasks = whole.divided(min(night.options.workers, requests))
     put_at_risk(connection, run, min(sum(task.places for task in tasks), requests))

@@ -40,7 +40,8 @@ def compare_night(
     ]
     outcomes = pl.concat(known, how="diagonal") if known else None
     night = read_night(folder / "outputs.parquet", outcomes, job)
-    table = tabulate(night)
+    prices = {"rowroute.catalogue": catalogue.digest, "rowroute.prices": json.dumps(plan.summary.prices)}
+    table = tabulate(night).replace_schema_metadata(prices)
     with whole_file(folder / "comparison.parquet") as partial:
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
     return Compared(table, night, outcomes)

@@ -27,6 +27,7 @@ from pipeline.ledger import (
 from pipeline.plan import Plan, PlanOptions, make_plan
 from pipeline.records import PICO_USD, Status
 from pipeline.run.asking import ask_by_processes, ask_here
+from pipeline.run.batching import begun_for, goes_together, notes_on_batches, timing_of
 from pipeline.run.comparing import compare_night, report_night
 from pipeline.run.night import Night, open_night
 from pipeline.run.options import ExitCode, Report, RunOptions
@@ -46,7 +47,8 @@ def plan_job(options: RunOptions) -> Report:
     with open_night(options, create=False) as (night, _connection):
         plan, _ = _make_plan(night)
         summary = {"job": night.job.name, "plan": plan.summary.as_dict()}
-        return Report(ExitCode.OK, summary, plan.summary, warnings=_warnings(night, plan))
+        told = (*_warnings(night, plan), *notes_on_batches(night.ledger_path))
+        return Report(ExitCode.OK, summary, plan.summary, warnings=told)
 
 
 def run_job(options: RunOptions) -> Report:
@@ -60,17 +62,20 @@ def run_job(options: RunOptions) -> Report:
         assert connection is not None
         plan, shadow = _make_plan(night)
         asked = [*plan.groups, *shadow.groups]
-        credentials = preflight(night.catalogue, _reachable(plan, night.catalogue) | shadow.models())
+        begun = begun_for(connection, night.ledger_path, night.catalogue)
+        credentials = preflight(night.catalogue, _reachable(plan, night.catalogue) | shadow.models() | begun)
         if asked and not options.confirm(plan.summary):
             return Report(ExitCode.CANNOT_RUN, {"job": night.job.name, "declined": True}, plan.summary)
         run = start_run(connection, new_night=options.new_night)
         stop, counters = StopSignal(), Counters()
 
         async def pass_() -> tuple[Dispatched, IdMap]:
-            ask = ask_here if options.workers == 1 else ask_by_processes
+            # Batches and packs are little work for what they carry, and one process sees to them.
+            alone = options.workers == 1 or begun or goes_together(plan.summary)
+            ask = ask_here if alone else ask_by_processes
             return await ask(night, (plan, shadow), credentials, (connection, run), (stop, counters))
 
-        dispatched, records = (Dispatched({}, None), night.done.records) if not asked else anyio.run(
+        dispatched, records = (Dispatched({}, None), night.done.records) if not asked and not begun else anyio.run(
             pass_, backend_options={"use_uvloop": True}
         )  # fmt: skip
         put_at_risk(connection, run, counters.cut_off)
@@ -84,7 +89,9 @@ def run_job(options: RunOptions) -> Report:
 def _make_plan(night: Night) -> tuple[Plan, Shadow]:
     job, source, done = night.job, night.source, night.done
     known = PlanOptions(night.options.selection, done.records, done.carried.keys(), describe=count_statuses)
-    plan = make_plan(job, source, night.catalogue, night.state / "plan", known)
+    known = known._replace(off_peak=night.options.off_peak)
+    timed = known._replace(timing=timing_of(job.route))  # the sample is asked one by one
+    plan = make_plan(job, source, night.catalogue, night.state / "plan", timed)
     shadow = plan_shadow(job, source, night.catalogue, plan, known)
     plan = plan._replace(summary=plan.summary._replace(shadow=shadow.estimate()))
     write_whole(night.folder / "plan.json", json.dumps(plan.summary.as_dict(), indent=2) + "\n")
@@ -126,6 +133,7 @@ def _finish(
         "rowroute.job": night.job.name,
         "rowroute.version": __version__,
         "rowroute.catalogue": night.catalogue.digest,
+        "rowroute.prices": json.dumps(plan.summary.prices),
     }
     written = write_outputs(
         night.folder,
@@ -151,15 +159,15 @@ def _finish(
     write_whole(night.folder / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
     _, counters = ran
     others = (f"{count} answers came from {name}, which was not asked" for name, count in counters.other_models.items())
-    told = (*_warnings(night, plan), *others)
-    return Report(_exit_code(night, written, dispatched), summary, plan.summary, compared.table, told)
+    told = (*_warnings(night, plan), *others, *counters.remarks)
+    return Report(_exit_code(night, written, dispatched, counters), summary, plan.summary, compared.table, told)
 
 
-def _exit_code(night: Night, written: Written, dispatched: Dispatched) -> ExitCode:
+def _exit_code(night: Night, written: Written, dispatched: Dispatched, counters: Counters) -> ExitCode:
     if dispatched.stopped == "cap":
         return ExitCode.CAP
     if written.statuses[Status.PENDING]:
-        return ExitCode.STOPPED
+        return ExitCode.WAITING if counters.waiting and not dispatched.halted else ExitCode.STOPPED
     bad = sum(written.statuses[status] for status in (Status.FAILED, Status.BLOCKED, Status.TRUNCATED))
     return ExitCode.OK if night.options.tolerate.allows(bad, written.rows) else ExitCode.SOME_FAILED
 
@@ -188,6 +196,7 @@ def _summary(
         "rate_limited": counters.rate_limited,
         "repairs": counters.repairs,
         "escalations": counters.escalations,
+        "cache": counters.cache_told(),
         "spent_usd": f"{counters.spent_pusd * PICO_USD:f}",
         "spent_tonight_usd": f"{(run.spent_pusd + counters.spent_pusd) * PICO_USD:f}",
         "maybe_paid": counters.maybe_paid,
@@ -195,7 +204,9 @@ def _summary(
         "paid_twice_at_most": run.maybe_paid,
         "stopped": dispatched.stopped,
         "halted": dispatched.halted,
+        "waiting": counters.waiting,
         "shadow_rows": len(shadow.rows),
         "damaged_records": night.done.damaged,
         "catalogue": night.catalogue.digest,
+        "prices": plan.summary.prices,
     }

@@ -61,6 +61,7 @@ def list_models(job_file: Path | None) -> list[dict[str, Any]]:
                 "cached_input_usd_per_mtok": price.cached_input,
                 "output_usd_per_mtok": price.output,
                 "since": price.since,
+                "checked": price.checked,
                 "source": price.source,
                 "retires": model.retires,
             }

@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     SOME_FAILED = 1  # finished, but more rows failed than tolerated
     CANNOT_RUN = 2
     STOPPED = 3  # auth, quota or a dead provider: rows are pending, run it again
+    WAITING = 5  # finished but for rows in a provider's batch: run it again later
     CAP = 4  # the cost cap: rows are pending, raise it and run again
     WORSE = 6  # all went well, but quality is worse than the baseline's, and --fail-if worse was given
     DEFECT = 70
@@ -69,6 +70,8 @@ class RunOptions(NamedTuple):
     overwrite: bool = False
     tolerate: Tolerance = Tolerance()
     grace_s: float = 20.0
+    wait: bool = False  # stay until the batches are answered
+    off_peak: bool = False  # no request starts in hours that are dearer than others of the week
     record: Path | None = None
     workers: int = 1  # processes that ask
     ledger_text: Literal["full", "hash"] = "full"  # hash: no prompt and, once the output is written, no answer is kept

@@ -30,8 +30,11 @@ _OUTCOMES: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-def recorded_outcomes(catalogue: Catalogue, rows_path: Path) -> pl.DataFrame | None:
-    """Return what the recorded models in the catalogue answered on the rows of the plan, None where there are none."""
+def recorded_outcomes(catalogue: Catalogue, rows_path: Path, at: datetime | None = None) -> pl.DataFrame | None:
+    """Return what the recorded models in the catalogue answered on the rows of the plan, None where there are none.
+
+    Their costs are at the prices of *at*, of today without it.
+    """
     paths = {
         provider.path
         for provider in catalogue.providers.values()
@@ -41,21 +44,24 @@ def recorded_outcomes(catalogue: Catalogue, rows_path: Path) -> pl.DataFrame | N
         return None
     rows = pl.concat([pl.Series("row_id", batch["row_id"]).to_frame() for batch in read_rows(rows_path)])
     numbered = rows.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
-    frames = [_priced(Recordings(Path(path)).table, numbered, catalogue) for path in sorted(paths)]
+    at = at or datetime.now(UTC)
+    frames = [_priced(Recordings(Path(path)).table, numbered, catalogue, at) for path in sorted(paths)]
     return pl.concat(frames)
 
 
-def _priced(recorded: pl.DataFrame, numbered: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """Return the recordings of the numbered rows, at the catalogue's prices of today."""
+def _priced(recorded: pl.DataFrame, numbered: pl.DataFrame, catalogue: Catalogue, at: datetime) -> pl.DataFrame:
+    """Return the recordings of the numbered rows, at the catalogue's prices of *at*."""
     known = recorded.filter(pl.col("model").is_in(list(catalogue.models)))
+    prices = {name: price_at(catalogue.models[name], at) for name in known["model"].unique()}
     joined = numbered.join(known, left_on="row_id", right_on="prompt_id", how="inner", maintain_order="left")
     missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in _OUTCOMES.items() if name not in joined.columns]
     frame = joined.with_columns(missing)
-    now = datetime.now(UTC)
-    prices = {name: price_at(model, now) for name, model in catalogue.models.items()}
+    # A recording may not say how much of the input was cached; then all of it counts as fresh.
+    cached = pl.col("cached_input_tokens") if "cached_input_tokens" in frame.columns else pl.lit(None)
+    counts = frame.select("model", "input_tokens", "output_tokens", cached.fill_null(0).cast(pl.Int64))
     costs = [
-        None if None in tokens else cost_pusd(Usage(*tokens), prices[model]) * PICO_USD
-        for model, *tokens in frame.select("model", "input_tokens", "output_tokens").iter_rows()
+        None if None in (tokens, output) else cost_pusd(Usage(tokens - hits, output, hits), prices[model]) * PICO_USD
+        for model, tokens, output, hits in counts.iter_rows()
     ]
     cost = pl.Series("cost_usd", costs, dtype=_OUTCOMES["cost_usd"])
     return frame.with_columns(cost).select(pl.col(name).cast(dtype) for name, dtype in _OUTCOMES.items())

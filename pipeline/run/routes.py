@@ -1,5 +1,6 @@
 """From the catalogue's entries to models that can be asked: keys, limits, connections, recordings, the local server."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -11,10 +12,11 @@ import aiohttp
 
 from pipeline.catalogue import Catalogue, ProviderEntry, price_at
 from pipeline.errors import JobError
-from pipeline.lanes import Ask, Breaker, Reply, Route, Service
+from pipeline.lanes import Ask, BatchClient, Breaker, Reply, Route, Service
 from pipeline.limits import Pool, Quota, Used, fair_shares
 from pipeline.local import open_local_server
 from pipeline.providers import Adapter, find_adapter
+from pipeline.providers.batches import find_batch_dialect
 from pipeline.recorded import Recordings
 from pipeline.records import Model, Parameters, Price, Request
 from pipeline.run.keys import read_key
@@ -39,6 +41,7 @@ class Setting(NamedTuple):
     log_folder: Path
     processes: int = 1
     used_today: Callable[[], Mapping[str, Used]] = dict  # called only where a limit a day is declared
+    off_peak: bool = False  # whether no request may start in dear hours
 
 
 def preflight(catalogue: Catalogue, models: Iterable[str]) -> dict[str, Credentials]:
@@ -56,6 +59,8 @@ def preflight(catalogue: Catalogue, models: Iterable[str]) -> dict[str, Credenti
             found[name] = Credentials(provider, read_key(provider))
             if provider.adapter not in (RECORDED, LOCAL):
                 adapter = find_adapter(provider.adapter)
+                if provider.batch is not None:
+                    find_batch_dialect(provider.batch)
                 check_base_url(f"providers.{name}", provider.base_url or "")
                 for model in (model for model in needed if model.provider == name):
                     adapter.encode(_TRIAL, model, _TRIAL_PARAMETERS)
@@ -92,19 +97,24 @@ async def open_routes(
             max_retry_after_s=provider.max_retry_after_s,
             max_repairs=0 if provider.adapter == RECORDED else 1,  # a recording would only say the same once more
         )
+        ask_with: Callable[[Parameters], Ask] | None = None
         if provider.adapter == RECORDED:
-            ask = _recorded(provider)
+            ask, batches = _recorded(provider), None
         else:
             if provider.adapter == LOCAL:
                 url = await stack.enter_async_context(open_local_server(setting.log_folder / "local.log"))
                 endpoint = provider._replace(adapter="openai", base_url=url)
             else:
                 endpoint = provider
-            ask = _remote(session, endpoint, key, parameters)
+            ask, batches = _remote(session, endpoint, key, parameters)
+            ask_with = functools.partial(_asking, session, endpoint, key)
         service = Service(name, pool, ask, policy, is_remote=provider.adapter != RECORDED)
+        service.batches, service.poll_s, service.ask_with = batches, provider.batch_poll_s, ask_with
         for model in models:
             its_own = [quota for names, quota in quotas if model.name in names]
-            routes[model.name] = Route(model, service, _prices(model), parameters, Breaker(), its_own)
+            route = routes[model.name] = Route(model, service, _prices(model), parameters, Breaker(), its_own)
+            if setting.off_peak:
+                route.wait_for_cheap_hours()
     return routes
 
 
@@ -149,7 +159,14 @@ def _recorded(provider: ProviderEntry) -> Ask:
     return ask
 
 
-def _remote(session: aiohttp.ClientSession, provider: ProviderEntry, key: str | None, parameters: Parameters) -> Ask:
+def _asking(session: aiohttp.ClientSession, provider: ProviderEntry, key: str | None, parameters: Parameters) -> Ask:
+    """Return how *provider* is asked with other parameters than those of the job."""
+    return _remote(session, provider, key, parameters)[0]
+
+
+def _remote(
+    session: aiohttp.ClientSession, provider: ProviderEntry, key: str | None, parameters: Parameters
+) -> tuple[Ask, BatchClient | None]:
     adapter: Adapter = find_adapter(provider.adapter)
     url = check_base_url(f"providers.{provider.name}", provider.base_url or "")
     endpoint = Endpoint(session, url, {**provider.headers, **adapter.headers(key)}, provider.timeout_s)
@@ -158,4 +175,6 @@ def _remote(session: aiohttp.ClientSession, provider: ProviderEntry, key: str | 
     async def ask(request: Request, model: Model) -> Reply:
         return Reply(decode(await send(encode(request, model, parameters))))
 
-    return ask
+    if provider.batch is None:
+        return ask, None
+    return ask, BatchClient(endpoint, find_batch_dialect(provider.batch), adapter, parameters)

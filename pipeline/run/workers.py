@@ -45,6 +45,7 @@ class Task(NamedTuple):
     repairs: bool
     places: int  # requests that it may have under way
     share: Share = Share()
+    off_peak: bool = False
 
     def divided(self, processes: int) -> "list[Task]":
         """Return the parts for so many processes; rounding never makes their caps more than the whole."""
@@ -198,7 +199,7 @@ async def _ask(task: Task, pipe: Connection, counters: Counters) -> Dispatched:
     ended: Dispatched | None = None
     with closing(connect(path, task.job)) as connection:
         async with AsyncExitStack() as stack:
-            setting = Setting(task.ledger.parent, share.of, lambda: task.used_today)
+            setting = Setting(task.ledger.parent, share.of, lambda: task.used_today, off_peak=task.off_peak)
             routes = await open_routes(stack, task.catalogue, task.credentials, task.parameters, setting)
             async with open_ledger(connection, path, task.run) as ledger, anyio.create_task_group() as group:
                 shared = Shared(

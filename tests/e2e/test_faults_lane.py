@@ -18,7 +18,7 @@ from pipeline.lanes.route import other_model
 from pipeline.ledger import connect, open_ledger, start_run
 from pipeline.plan.planning import parameters_of
 from pipeline.records import Model, Price
-from pipeline.run.routes import open_routes, preflight
+from pipeline.run.routes import Setting, open_routes, preflight
 from pipeline.spec import load_job
 from tests.builders import a_request
 from tests.chaos.ledger_rows import Attempt, read_ledger
@@ -58,7 +58,7 @@ async def bench(folder: Path, script: object, price_at: Callable[[float], Price]
         server = await stack.enter_async_context(serve(script))  # type: ignore[arg-type]
         job = load_job(make_job(folder, server.base_url, rows=1).file)
         catalogue = load_catalogue(job)
-        routes = await open_routes(stack, catalogue, preflight(catalogue, ["m"]), parameters_of(job), folder)
+        routes = await open_routes(stack, catalogue, preflight(catalogue, ["m"]), parameters_of(job), Setting(folder))
         route = routes["m"]
         if price_at is not None:
             route = Route(route.model, route.service, price_at, parameters_of(job), route.breaker)

@@ -96,5 +96,5 @@ def test_an_unknown_price_is_never_zero(tmp_path: Path, missing: str) -> None:
     job.file.write_text("\n".join(lines))
     done = run(job)
     assert done.returncode == 2
-    assert f"models.m.{missing}: is required" in done.stderr
+    assert "models.m: give input_usd_per_mtok and output_usd_per_mtok" in done.stderr
     assert not job.output.exists()

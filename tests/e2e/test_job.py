@@ -88,7 +88,7 @@ def test_identical_rows_share_a_request_and_its_cost(tmp_path: Path) -> None:
         (('column = "prompt"', 'column = "promt"'), "no column promt; the input has: id, prompt, n"),
         (("CHAOS_API_KEY", "NO_SUCH_KEY"), "no key: variable NO_SUCH_KEY is not set"),
         (('classification = "m"', 'classification = "mm"'), "mm"),
-        (('input_usd_per_mtok = "0.15"\n', ""), "input_usd_per_mtok: is required"),
+        (('input_usd_per_mtok = "0.15"\n', ""), "give input_usd_per_mtok and output_usd_per_mtok"),
         (("in.parquet", "gone.parquet"), "gone.parquet"),
         (('adapter = "openai"', 'adapter = "opnai"'), "openai"),
         (("http://127.0.0.1", "http://198.51.100.7"), "in the clear"),

@@ -1,0 +1,192 @@
+"""One provider's batches over a connection: entries into a file, a file into a batch, a batch into lines."""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.errors import CallError
+from pipeline.ledger import Batch
+from pipeline.providers import Adapter, failures
+from pipeline.providers.batches import BatchDialect, Envelope, Line, Remote
+from pipeline.records import Answer, HttpResponse, Model, Parameters, Request
+from pipeline.transport import Endpoint
+
+_CLOCK_SKEW_S = 300.0  # between the provider's clock and ours
+_MOST_PAGES = 50  # of the listing, at 100 batches each
+
+
+class Written(NamedTuple):
+    """A file of entries that is on the disk."""
+
+    requests: tuple[Request, ...]  # without their texts
+    sha256: str
+
+
+class BatchClient:
+    """Speaks the batch *dialect* of a provider whose requests *adapter* encodes. Every method raises CallError."""
+
+    def __init__(self, endpoint: Endpoint, dialect: BatchDialect, adapter: Adapter, parameters: Parameters) -> None:
+        self._endpoint = endpoint
+        self._dialect = dialect
+        self._adapter = adapter
+        self._parameters = parameters
+
+    @property
+    def has_marks(self) -> bool:
+        """Tell whether a batch carries our mark, so that it can be known again."""
+        return self._dialect.files is not None
+
+    def feed(self, requests: Iterator[Request], model: Model) -> "Feed":
+        """Return *requests* as entries."""
+        return Feed(requests, lambda request: self._entry(request, model))
+
+    def _entry(self, request: Request, model: Model) -> bytes:
+        encoded = self._adapter.encode(request, model, self._parameters)
+        return self._dialect.entry(request.request_id.hex(), encoded)
+
+    def write(self, feed: "Feed", intent: str, file: Path) -> Written:
+        """Write entries to *file* until it is full or the *feed* ends. The provider's limits count bytes of UTF-8.
+
+        An entry that is larger than a whole batch gets a file of its own, for the provider to refuse.
+        """
+        taken: list[Request] = []
+        writer = _Entries(file, self._dialect.envelope(intent))
+        with writer:
+            while len(taken) < self._dialect.max_requests:
+                entry = feed.take(self._dialect.max_bytes - writer.size if taken else None)
+                if entry is None:
+                    break
+                request, body = entry
+                taken.append(request._replace(user="", system=None, messages=None, image=None))
+                writer.add(body)
+        return Written(tuple(taken), writer.sha256)
+
+    async def upload(self, file: Path, intent: str) -> str:
+        """Send the file up, where batches are made of files, and return its id; empty otherwise."""
+        if self._dialect.files is None:
+            return ""
+        return self._dialect.files.read_upload(await self._post(file, intent))
+
+    async def create(self, batch: Batch, file: Path) -> Remote:
+        """Make the batch. An error may mean that it was made all the same, see `is_certain`."""
+        files = self._dialect.files
+        if files is None:
+            return self._dialect.read_batch(await self._post(file, batch.intent))
+        return self._dialect.read_batch(await self._endpoint.send(files.create(batch.file_id, batch.intent)))
+
+    async def _post(self, file: Path, intent: str) -> HttpResponse:
+        envelope = self._dialect.envelope(intent)
+        return await self._endpoint.send_file(envelope.path, file, envelope.content_type)
+
+    async def find(self, batch: Batch, known: frozenset[str]) -> list[Remote]:
+        """Return the batches on the server that may be *batch*: the marked one, or those of its time and size."""
+        found: list[Remote] = []
+        after = ""
+        for _ in range(_MOST_PAGES):
+            page, more = self._dialect.read_listing(await self._endpoint.send(self._dialect.listing(after)))
+            found += [remote for remote in page if self._may_be(remote, batch, known)]
+            if not more or not page or page[-1].created_at < batch.begun_at - _CLOCK_SKEW_S:
+                break
+            after = page[-1].batch_id
+        return found
+
+    def _may_be(self, remote: Remote, batch: Batch, known: frozenset[str]) -> bool:
+        if self.has_marks:
+            return remote.intent == batch.intent
+        since = (batch.asked_at or batch.begun_at) - _CLOCK_SKEW_S
+        fits = remote.created_at >= since and remote.requests in (None, batch.requests)
+        return fits and remote.batch_id not in known
+
+    async def status(self, batch_id: str) -> Remote:
+        """Return how far the batch has come."""
+        return self._dialect.read_batch(await self._endpoint.send(self._dialect.status(batch_id)))
+
+    async def cancel(self, batch_id: str) -> None:
+        """Ask for the batch to be stopped; what is finished can still be had."""
+        self._dialect.read_batch(await self._endpoint.send(self._dialect.cancel(batch_id)))
+
+    async def lines(self, remote: Remote, folder: Path) -> AsyncIterator[Line | None]:
+        """Yield every line of the results, of answers and of errors; None for one that is no line."""
+        for place, request in enumerate(remote.results):
+            file = folder / f"{remote.batch_id}-{place}.results"
+            response = await self._endpoint.download(request, file)
+            if response.status != 200:
+                raise failures.call_error(response)
+            with file.open("rb") as lines:
+                for line in lines:
+                    if line.strip():
+                        yield self._dialect.read_line(line)
+            file.unlink()
+
+    def decode(self, response: HttpResponse) -> Answer:
+        """Return the answer in a line's response."""
+        return self._adapter.decode(response)
+
+
+def is_certain(error: CallError) -> bool:
+    """Tell whether nothing was made: the provider refused, or never heard of it."""
+    return (400 <= error.status < 500 and error.status not in (408, 409)) or (not error.status and not error.maybe_paid)
+
+
+class Feed:
+    """Requests as entries, one kept back where it does not fit."""
+
+    def __init__(self, requests: Iterator[Request], encode: Callable[[Request], bytes]) -> None:
+        self._entries = ((request, encode(request)) for request in requests)
+        self._next = next(self._entries, None)
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing left."""
+        return self._next is None
+
+    def take(self, room: int | None) -> tuple[Request, bytes] | None:
+        """Return the next entry, None when there is none or it needs more than *room* bytes with its separator."""
+        taken = self._next
+        if taken is None or (room is not None and len(taken[1]) + 1 > room):
+            return None
+        self._next = next(self._entries, None)
+        return taken
+
+
+class _Entries:
+    """A body on its way to the disk."""
+
+    def __init__(self, file: Path, envelope: Envelope) -> None:
+        self._file = file.open("wb")
+        self._envelope = envelope
+        self._hash = hashlib.sha256()
+        self._started = False
+        self.size = 0  # of the entries, separators included
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def __enter__(self) -> "_Entries":
+        self._put(self._envelope.head)
+        return self
+
+    def add(self, entry: bytes) -> None:
+        self.size += self._put(self._envelope.separator + entry if self._started else entry)
+        self._started = True
+
+    def _put(self, part: bytes) -> int:
+        self._hash.update(part)
+        return self._file.write(part)
+
+    def __exit__(self, *_: object) -> None:
+        self._put(self._envelope.tail)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def file_hash(file: Path) -> str:
+    """Return the SHA-256 of *file* in hex, empty where there is none."""
+    if not file.exists():
+        return ""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

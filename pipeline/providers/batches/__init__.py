@@ -1,0 +1,106 @@
+"""Batch APIs: many requests in one file, answered within a day at a lower price. Data in, data out, as the dialects."""
+
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from pipeline.errors import JobError
+from pipeline.records import HttpRequest, HttpResponse
+
+DIALECTS = ("openai", "anthropic")
+
+
+class Phase(Enum):
+    """How far a batch has come, whatever its provider calls it."""
+
+    RUNNING = "running"
+    ENDED = "ended"  # completed, expired or cancelled: what is finished can be had
+    FAILED = "failed"  # refused as a whole: there are no results
+
+
+class Remote(NamedTuple):
+    """What a provider says of a batch."""
+
+    batch_id: str
+    phase: Phase
+    word: str  # the provider's own state
+    intent: str = ""  # our mark, empty where the provider keeps none
+    created_at: float = 0.0  # Unix seconds
+    requests: int | None = None  # how many it holds, where it says so
+    results: tuple[HttpRequest, ...] = ()  # where the answers are, errors included
+    problem: str = ""  # why it failed, with the line
+
+
+class Line(NamedTuple):
+    """One line of the results: a whole response, or why there is none (expired, cancelled, ...)."""
+
+    custom_id: str
+    response: HttpResponse | None
+    problem: str = ""
+
+
+class Envelope(NamedTuple):
+    """What stands around the entries in the body that carries them."""
+
+    path: str
+    content_type: str
+    head: bytes
+    separator: bytes
+    tail: bytes
+
+
+class FileDialect(Protocol):
+    """How a batch is made of a file that goes up before."""
+
+    def read_upload(self, response: HttpResponse) -> str:
+        """Return the id of the uploaded file. Raises CallError for any other response."""
+
+    def create(self, file_id: str, intent: str) -> HttpRequest:
+        """Return the request that makes a batch of an uploaded file."""
+
+
+class BatchDialect(Protocol):
+    """How one provider's batches are made and read."""
+
+    max_requests: int
+    max_bytes: int  # of the entries
+    files: FileDialect | None  # None: posting the entries makes the batch
+
+    def entry(self, custom_id: str, request: HttpRequest) -> bytes:
+        """Return *request* as an entry of a batch."""
+
+    def envelope(self, intent: str, /) -> Envelope:
+        """Return what goes around the entries."""
+
+    def status(self, batch_id: str) -> HttpRequest:
+        """Return the request for the state of a batch."""
+
+    def cancel(self, batch_id: str) -> HttpRequest:
+        """Return the request that stops a batch."""
+
+    def listing(self, after: str) -> HttpRequest:
+        """Return the request for a page of the latest batches, the one after batch *after*, or the first one."""
+
+    def read_batch(self, response: HttpResponse) -> Remote:
+        """Return a batch. Raises CallError for any other response."""
+
+    def read_listing(self, response: HttpResponse) -> tuple[list[Remote], bool]:
+        """Return the batches of a page and whether there are more. Raises CallError for any other response."""
+
+    def read_line(self, line: bytes) -> Line | None:
+        """Return a line of the results, None where it is none."""
+
+
+def find_batch_dialect(name: str) -> BatchDialect:
+    """Return the batch dialect called *name*.
+
+    Raises:
+        JobError: when there is none.
+    """
+    from pipeline.providers.batches.anthropic import AnthropicBatches
+    from pipeline.providers.batches.openai import OpenAIBatches
+
+    if name == "openai":
+        return OpenAIBatches()
+    if name == "anthropic":
+        return AnthropicBatches()
+    raise JobError(f"no batch API {name!r}; there are: {', '.join(DIALECTS)}")

@@ -1,0 +1,265 @@
+"""Provider batches, B1 to B8 of docs/faults.md, and a kill at every step: never a second batch, never a lost row."""
+
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from pipeline.run import RunOptions, plan_job
+from tests.chaos.batch_api import BatchApi, Lines, serve_batches
+from tests.e2e import children
+from tests.e2e.checking import own_answers, statuses
+from tests.e2e.command import Job, make_job
+from tests.e2e.command import run as run_command
+
+ROWS = 10
+OK, WAITING, STOPPED = 0, 5, 3
+# 20 tokens in at 0.15 and 10 out at 0.60 USD a million, and half of it in a batch.
+ALONE, BATCHED = Decimal("0.000009"), Decimal("0.0000045")
+
+
+@pytest.fixture
+def api() -> Iterator[BatchApi]:
+    with serve_batches() as server:
+        yield server
+
+
+def a_job(folder: Path, api: BatchApi, *, rows: int = ROWS, dialect: str = "openai", route: str = "") -> Job:
+    """Return a job whose only model goes into batches."""
+    job = make_job(folder, api.base_url, rows=rows, provider=f'batch = "{dialect}"\nbatch_poll_s = 0.05')
+    text = job.file.read_text()
+    text = text.replace("[route]\n", f'[route]\nbatch = "always"\n{route}\n')
+    text = text.replace('output_usd_per_mtok = "0.60"\n', 'output_usd_per_mtok = "0.60"\nbatch_price = "0.5"\n')
+    job.file.write_text(text)
+    return job
+
+
+def costs(job: Job) -> Counter[Decimal]:
+    """Return how many rows have which cost."""
+    return Counter(job.outputs()["llm_cost_usd"].to_pylist())
+
+
+def all_right(job: Job) -> bool:
+    """Tell whether every row has its own answer."""
+    return statuses(job) == {"ok": len(job.outputs())} and own_answers(job)
+
+
+def test_a_night_waits_for_its_batch_and_costs_half(tmp_path: Path, api: BatchApi) -> None:
+    """The first run hands a batch in and exits 5, the next one collects it and exits 0, a third one sends nothing."""
+    api.polls_to_end = 2
+    job = a_job(tmp_path, api)
+    first = run_command(job)
+    assert first.returncode == WAITING
+    assert "waiting: m: batch batch-0: in_progress; run it again later" in first.stderr
+    assert statuses(job) == {"pending": ROWS}
+    assert plan_job(RunOptions(job.file)).warnings == (
+        "m: 10 rows are in batch batch-0 already: they are among the new ones above",
+    )
+    assert children.run(job.file) == OK
+    assert all_right(job)
+    assert costs(job) == {BATCHED: ROWS}
+    before = (job.output / "outputs.parquet").read_bytes()
+    assert children.run(job.file) == OK
+    assert (job.output / "outputs.parquet").read_bytes() == before
+    assert (len(api.batches), len(api.files), api.asked) == (1, 2, [])
+    assert list((job.output / "state" / "batches").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("dialect", "event"),
+    [("openai", event) for event in ("upload", "create", "made", "poll", "content")]
+    + [("anthropic", event) for event in ("create", "made", "poll", "content")],
+)
+def test_a_kill_at_any_step_never_makes_a_second_batch(tmp_path: Path, api: BatchApi, dialect: str, event: str) -> None:
+    """Killed as the server gets or has done a step, the job goes on: one batch, every row once, each at half price."""
+    job = a_job(tmp_path, api, dialect=dialect)
+    started, armed = threading.Event(), [True]
+
+    def kill() -> None:
+        assert started.wait(10)
+        if armed:
+            armed.pop()
+            os.kill(pids.pop(), signal.SIGKILL)
+
+    pids: list[int] = []
+    api.hooks[event] = kill
+    process = children.start(job.file, wait=True)
+    assert process.pid is not None
+    pids.append(process.pid)
+    started.set()
+    assert children.finish(process) == -signal.SIGKILL
+    assert children.run(job.file, wait=True) == OK
+    assert len(api.batches) == 1
+    assert all_right(job)
+    assert costs(job) == {BATCHED: ROWS}
+    assert api.asked == []
+
+
+def test_a_crash_after_the_answer_to_a_create_adopts_the_batch(tmp_path: Path, api: BatchApi) -> None:
+    """B1: a batch that was made, but whose id no disk knows, is found by its mark and taken over."""
+    job = a_job(tmp_path, api)
+    api.refuse["poll"] = [500]
+    assert children.run(job.file) == WAITING
+    with closing(sqlite3.connect(job.output / "state" / "ledger.sqlite")) as ledger:
+        ledger.execute("UPDATE batches SET state = 'asked', batch_id = ''")
+        ledger.commit()
+    assert children.run(job.file) == OK
+    assert len(api.batches) == 1
+    assert all_right(job)
+
+
+def test_a_poll_that_fails_changes_nothing(tmp_path: Path, api: BatchApi) -> None:
+    """B2: whatever a poll is answered, the batch is kept, waited for, and collected when the provider is back."""
+    job = a_job(tmp_path, api)
+    api.refuse["poll"] = [500, 401, 429]
+    assert [children.run(job.file) for _ in range(4)] == [WAITING, WAITING, WAITING, OK]
+    assert len(api.batches) == 1
+    assert all_right(job)
+
+
+def expired(lines: Lines) -> Lines:
+    """Return the last four of ten lines as expired."""
+    code = {"code": "batch_expired", "message": "This request could not be executed before the completion window"}
+    return [{**line, "response": None, "error": code} for line in lines[6:]]
+
+
+def test_what_an_expired_batch_has_is_taken_and_the_rest_asked_again(tmp_path: Path, api: BatchApi) -> None:
+    """B3: six of ten answers of an expired batch are taken at half price, the other four go into another batch."""
+    job = a_job(tmp_path, api)
+    api.ends_as, api.output, api.errors = "expired", lambda lines: lines[:6], expired
+    api.hooks["create"] = lambda: (
+        len(api.batches) == 1
+        and vars(api).update(ends_as="completed", output=lambda lines: lines, errors=lambda lines: [])
+    )
+    assert children.run(job.file, wait=True) == OK
+    assert [len(batch["_lines"]) for batch in api.batches.values()] == [10, 4]
+    assert all_right(job)
+    assert costs(job) == {BATCHED: ROWS}
+
+
+def test_a_batch_with_errors_only_is_judged_row_by_row(tmp_path: Path, api: BatchApi) -> None:
+    """B4: of a completed batch without an output file each row is classed by its own error: refused, or asked again."""
+    job = a_job(tmp_path, api)
+
+    def errors(lines: Lines) -> Lines:
+        bad = {"status_code": 400, "body": {"error": {"message": "no", "code": "context_length_exceeded"}}}
+        busy = {"status_code": 503, "body": {"error": {"message": "busy"}}}
+        return [{**line, "response": bad if place < 4 else busy} for place, line in enumerate(lines)]
+
+    api.output, api.errors = lambda lines: [], errors
+    assert children.run(job.file) == 1
+    assert statuses(job) == {"failed": 4, "ok": 6}
+    assert costs(job) == {Decimal(0): 4, ALONE: 6}
+    assert len(api.asked) == 6
+
+
+def test_a_batch_that_fails_says_which_line_and_loses_nothing(tmp_path: Path, api: BatchApi) -> None:
+    """B5: a batch that fails its validation names the line, and its rows are asked one by one."""
+    job = a_job(tmp_path, api)
+    api.ends_as, api.problems = "failed", [{"line": 3, "message": "bad model", "code": "x"}]
+    done = run_command(job)
+    assert done.returncode == OK
+    assert "batch batch-0 failed: line 3: bad model; its rows are asked one by one" in done.stderr
+    assert all_right(job)
+    assert costs(job) == {ALONE: ROWS}
+
+
+def test_a_cancelled_batch_leaves_what_it_has(tmp_path: Path, api: BatchApi) -> None:
+    """B5: of a batch that somebody cancelled the finished rows are taken, the others go into the next one."""
+    job = a_job(tmp_path, api)
+    api.ends_as, api.output = "cancelled", lambda lines: lines[: 3 if len(lines) == ROWS else None]
+    assert children.run(job.file, wait=True) == OK
+    assert [len(batch["_lines"]) for batch in api.batches.values()] == [10, 7]
+    assert all_right(job)
+    assert costs(job) == {BATCHED: ROWS}
+
+
+def clock(ahead_s: float) -> str:
+    """Return the local time in so many seconds, whole minutes."""
+    return time.strftime("%H:%M", time.localtime(time.time() + ahead_s))
+
+
+def test_a_deadline_stops_the_batch_and_asks_the_rest_in_time(tmp_path: Path, api: BatchApi) -> None:
+    """Shortly before the deadline the batch is cancelled, its finished rows are taken, the others asked one by one."""
+    late = clock(6 * 3600)
+    job = a_job(tmp_path, api, route=f'deadline = "{late}"')
+    api.polls_to_end, api.output = 10**9, lambda lines: lines[:4]
+    assert children.run(job.file) == WAITING
+    # The night is nearly over: the deadline is a minute away.
+    text = job.file.read_text()
+    job.file.write_text(text.replace(f'deadline = "{late}"', f'deadline = "{clock(90)}"'))
+    assert children.run(job.file) == OK
+    assert all_right(job)
+    assert costs(job) == {BATCHED: 4, ALONE: 6}
+    assert len(api.asked) == 6
+    assert len(api.batches) == 1
+
+
+def test_odd_results_are_joined_by_id_and_told(tmp_path: Path, api: BatchApi) -> None:
+    """B6: shuffled, repeated, unknown, missing and empty lines: each row gets its own first good answer, or a new one."""
+    job = a_job(tmp_path, api)
+
+    def odd(lines: Lines) -> Lines:
+        if len(lines) < ROWS:
+            return lines
+        wrong = {**lines[1], "response": {"status_code": 200, "body": lines[2]["response"]["body"]}}
+        stranger = {**lines[0], "custom_id": "ff" * 16}
+        nothing = {**lines[3], "response": {"status_code": 0, "body": None}}
+        return [*reversed(lines[5:]), lines[1], stranger, nothing, lines[0], wrong, lines[2]]
+
+    api.output = odd
+    done = run_command(job, "--wait")
+    assert done.returncode == OK
+    assert "1 lines repeat an id" in done.stderr
+    assert "1 lines have an id that was never sent" in done.stderr
+    assert "2 of 10 requests have no answer and are asked again" in done.stderr
+    assert [len(batch["_lines"]) for batch in api.batches.values()] == [10, 2]
+    assert all_right(job)
+    assert costs(job) == {BATCHED: ROWS}
+
+
+def test_results_that_are_gone_leave_the_rows_pending(tmp_path: Path, api: BatchApi) -> None:
+    """B8: results deleted or too old are told, the rows stay pending, and only another run pays for them again."""
+    job = a_job(tmp_path, api)
+    api.refuse["content"] = [404]
+    done = run_command(job)
+    assert done.returncode == STOPPED
+    assert "the provider has it no more" in done.stderr
+    assert statuses(job) == {"pending": ROWS}
+    assert len(api.batches) == 1
+    assert children.run(job.file, wait=True) == OK
+    assert len(api.batches) == 2
+    assert all_right(job)
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, OK), (401, STOPPED), (500, WAITING)])
+def test_a_batch_that_is_not_taken(tmp_path: Path, api: BatchApi, status: int, code: int) -> None:
+    """A refused batch is asked one by one, a refused key stops the lane, and a broken provider is asked again later."""
+    job = a_job(tmp_path, api)
+    api.refuse["create"] = [status]
+    assert children.run(job.file) == code
+    assert len(api.asked) == (ROWS if code == OK else 0)
+    assert children.run(job.file) == OK
+    assert len(api.batches) == (0 if code == OK else 1)
+    assert all_right(job)
+
+
+def test_the_cap_counts_a_batch_at_its_worst(tmp_path: Path, api: BatchApi) -> None:
+    """Only as many rows go into a batch as the cap can bear at the worst price, and a higher cap goes on."""
+    job = a_job(tmp_path, api)
+    # At the worst a row has 64 tokens out at 0.30 USD a million, and every byte of its request in at 0.075.
+    capped = {"overrides": ("budget.max_usd=0.00009",)}
+    assert children.run(job.file, **capped) == 4
+    (batch,) = api.batches.values()
+    assert 1 <= len(batch["_lines"]) < ROWS
+    assert children.run(job.file, wait=True, overrides=("budget.max_usd=1",)) == OK
+    assert all_right(job)
+    assert sum(len(batch["_lines"]) for batch in api.batches.values()) == ROWS
