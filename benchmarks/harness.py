@@ -1,8 +1,9 @@
 """Runs the contenders of a scenario in turn, round after round, and sums up: medians, spread, ratio to the first."""
 
+import math
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ COLUMNS = (  # of the table: what it is called, what it is called in the figures
     ("ratio", "ratio", 2),
     ("peak RSS MB", "peak_rss_mb", 0),
     ("429s", "refused", 0),
+    ("% of the limit", "percent_of_limit", 1),
 )
 
 
@@ -43,13 +45,22 @@ class Scenario(NamedTuple):
     rows: int
     contenders: Sequence[Contender]
     server: Sequence[str] | None = None  # options of the server; None: there is none
+    limit: tuple[str, float] | None = None  # what the server enforces a minute: "answered" or "tokens", and how many
 
 
 class Run(NamedTuple):
-    """One run of one contender; *refused* counts the server's answers 429."""
+    """One run of one contender; *refused* counts the server's answers 429, *steady* what came when it had warmed up."""
 
     sample: Sample
     refused: int
+    steady: Mapping[str, float] = {}
+
+    def percent_of(self, limit: tuple[str, float] | None) -> float:
+        """Return how much of *limit* was used."""
+        if limit is None or not self.steady.get("span_s"):
+            return math.nan
+        unit, per_min = limit
+        return 100 * self.steady[unit] / self.steady["span_s"] * 60 / per_min
 
 
 def run_scenario(scenario: Scenario, *, rows: int, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -81,7 +92,7 @@ def run_scenario(scenario: Scenario, *, rows: int, rounds: int, say: Callable[[s
         "rows": rows,
         "rounds": rounds,
         "server": list(scenario.server) if scenario.server is not None else None,
-        "contenders": _figures(runs, rows),
+        "contenders": _figures(runs, rows, scenario.limit),
     }
 
 
@@ -94,10 +105,10 @@ def _run(contender: Contender, place: Place, server: Server | None) -> Run:
     stats = server.stats()
     if stats["answered"] < place.rows:
         raise CommandError(f"{contender.name} asked {stats['answered']} of {place.rows} rows")
-    return Run(sample, stats["refused"])
+    return Run(sample, stats["refused"], stats["steady"])
 
 
-def _figures(runs: dict[str, list[Run]], rows: int) -> dict[str, Any]:
+def _figures(runs: dict[str, list[Run]], rows: int, limit: tuple[str, float] | None) -> dict[str, Any]:
     first = next(iter(runs.values()))
     return {
         name: {
@@ -109,6 +120,7 @@ def _figures(runs: dict[str, list[Run]], rows: int) -> dict[str, Any]:
             "ratio": _spread([run.sample.cpu_s / base.sample.cpu_s for run, base in zip(own, first, strict=True)]),
             "peak_rss_mb": _spread([run.sample.peak_rss_mb for run in own]),
             "refused": _spread([float(run.refused) for run in own]),
+            "percent_of_limit": _spread([run.percent_of(limit) for run in own]) if limit else None,
         }
         for name, own in runs.items()
     }
@@ -127,5 +139,7 @@ def to_markdown(result: dict[str, Any]) -> str:
     return f"{result['title']}: {result['rows']:,} rows, {result['rounds']} rounds\n\n{table}\n"
 
 
-def _cell(spread: dict[str, float], digits: int) -> str:
+def _cell(spread: dict[str, float] | None, digits: int) -> str:
+    if spread is None:
+        return ""
     return f"{spread['median']:,.{digits}f} ({spread['min']:,.{digits}f} to {spread['max']:,.{digits}f})"

@@ -23,6 +23,7 @@ import uvloop
 
 CHARS_PER_TOKEN = 4
 OUTPUT_TOKENS = 60
+WARM_S = 2.0  # after the first request; what comes later is counted once more, as `steady`
 _MODEL = re.compile(rb'"model":\s*"([^"\\]*)"')
 _MARK = re.compile(rb"\[#\d+\]")
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
@@ -104,11 +105,20 @@ class Service:
         self.quotas: dict[bytes, Quota] = {}
         self.requests = self.answered = self.refused = self.in_flight = self.most_in_flight = self.tokens = 0
         self.first_at = self.last_at = 0.0
+        self.steady = {"answered": 0, "refused": 0, "tokens": 0}
 
     def stats(self) -> dict[str, Any]:
         """Return what was counted since the start or the last reset; `span_s` is from first request to last answer."""
         names = ("requests", "answered", "refused", "most_in_flight", "tokens", "connections")
-        return {name: getattr(self, name) for name in names} | {"span_s": max(0.0, self.last_at - self.first_at)}
+        span_s = max(0.0, self.last_at - self.first_at)
+        steady = {**self.steady, "span_s": max(0.0, span_s - WARM_S)}
+        return {name: getattr(self, name) for name in names} | {"span_s": span_s, "steady": steady}
+
+    def count_steady(self, **counts: int) -> None:
+        """Count what comes when the client has warmed up."""
+        if time.monotonic() - self.first_at >= WARM_S:
+            for name, count in counts.items():
+                self.steady[name] += count
 
     def complete(self, body: bytes) -> tuple[bytes, float]:
         """Return the response to a chat completion, and after how many seconds to send it."""
@@ -128,11 +138,13 @@ class Service:
             limits = quota.headers()
             if wait_s:
                 self.refused += 1
+                self.count_steady(refused=1)
                 told = b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (math.ceil(wait_s), math.ceil(wait_s * 1000))
                 refusal = _REFUSAL % (model, math.ceil(wait_s * 1000), short)
                 return respond(HTTPStatus.TOO_MANY_REQUESTS, refusal, limits + told), 0.0
         self.answered += 1
         self.tokens += total
+        self.count_steady(answered=1, tokens=total)
         marked = _MARK.search(body)
         answer = _ANSWER % (
             self.requests, model, marked[0] if marked else b"", prompt_tokens, OUTPUT_TOKENS, total
