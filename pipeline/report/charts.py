@@ -132,7 +132,7 @@ def _usd(line: Line | None) -> float:
 def _estimate(axes: Any, told: Told) -> bool:
     """Draw the plan's estimates with their bands, and what was spent on what was sent."""
     groups = [group for group in told.plan["groups"] if group["new"] + group["retried"]]
-    if not groups:
+    if not any(float(group["cost_high_usd"]) for group in groups):  # free models have no place on a scale of powers
         return False
     lines = [
         (group["model"], *(float(group[name]) for name in ("cost_low_usd", "cost_usd", "cost_high_usd")))
