@@ -39,6 +39,8 @@ def plan_text(planned: Any) -> str:
             f"shadow sample: {planned.shadow['rows']} rows to the baseline as well, {planned.shadow['new']} requests "
             f"to send, about {float(planned.shadow['cost_usd']):.4f} USD more"
         )
+        if "judge_requests" in planned.shadow:
+            text.append(f"judge: at most {planned.shadow['judge_requests']} requests more, not in the estimate")
     text += [f"{count} rows can't be asked: {code}" for code, count in planned.unanswerable.items()]
     text += [f"{count} requests ended {status} before and are not asked again (--retry-failed asks them)"
              for status, count in planned.earlier.items() if status != "ok"]  # fmt: skip

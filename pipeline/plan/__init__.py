@@ -3,8 +3,8 @@
 from pipeline.plan.planning import BaselineOnly, Plan, PlanOptions, check_columns, make_plan
 from pipeline.plan.rows import ROW_SCHEMA, read_rows
 from pipeline.plan.sampling import draw_sample
-from pipeline.plan.selection import Selection, select_rows
-from pipeline.plan.spool import SPOOL_SCHEMA, WHOLE, Group, Share, read_requests
+from pipeline.plan.selection import Selection, select_rows, take_rows
+from pipeline.plan.spool import SPOOL_SCHEMA, WHOLE, Group, Share, Spool, read_requests
 from pipeline.plan.summary import GroupSummary, Summary
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "PlanOptions",
     "Selection",
     "Share",
+    "Spool",
     "Summary",
     "check_columns",
     "draw_sample",
@@ -25,4 +26,5 @@ __all__ = [
     "read_requests",
     "read_rows",
     "select_rows",
+    "take_rows",
 ]
