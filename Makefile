@@ -36,11 +36,11 @@ peers: setup ## Run the command against servers that others wrote, installed int
 	$(BIN)/pytest tests/peers
 
 chaos: setup ## Run the long fault tests: 50 kills of 20,000 rows, every byte of a ledger
-	ROWROUTE_CHAOS=long $(BIN)/pytest tests/e2e tests/test_ledger.py --timeout 1200
+	ROWROUTE_CHAOS=long $(BIN)/pytest -n 0 tests/e2e tests/test_ledger.py --timeout 1200
 
 cov: setup ## Run the tests and show what they do not reach
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n 0
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
