@@ -32,7 +32,8 @@ def _one_or_many(value: object) -> object:
 OneOrMany = Annotated[list[str], BeforeValidator(_one_or_many), Field(min_length=1)]
 
 
-AGREEMENT = "agreement"  # not a scorer of its own: the baseline's answer is the reference
+# Scorers that compare with the baseline's answer and take no references: is it the same, and is it better?
+AGREEMENT, JUDGE = "agreement", "judge"
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
@@ -257,13 +258,21 @@ class ScoreRule(_Section):
 
     @model_validator(mode="after")
     def _has_reference(self) -> Self:
-        if (self.column is None) != (self.scorer == AGREEMENT):
+        if (self.column is None) != (self.scorer in (AGREEMENT, JUDGE)):
             raise ValueError(
-                "agreement compares with the baseline's answer and takes no column"
+                f"{self.scorer} compares with the baseline's answer and takes no column"
                 if self.column
                 else "column is required: the references to score with"
             )
         return self
+
+
+class Judge(_Section):
+    """`[judge]`: the model that compares answers, for the scorer `judge`."""
+
+    model: str
+    criteria: str = Field("Which answer does the task better: right, complete, and to the point?", min_length=1)
+    max_output_tokens: int = Field(512, gt=0, description="a verdict is one word; some models think before it")
 
 
 class Compare(_Section):
@@ -294,6 +303,7 @@ class Job(_Section):
     output: Output
     score: list[ScoreRule] = Field(default_factory=list)
     compare: Compare = Field(default_factory=Compare)
+    judge: Judge | None = None
 
     @property
     def score_rules(self) -> list[ScoreRule]:

@@ -40,6 +40,8 @@ def plan_text(planned: Any) -> str:
             f"shadow sample: {planned.shadow['rows']} rows to the baseline as well, {planned.shadow['new']} requests "
             f"to send, about {float(planned.shadow['cost_usd']):.4f} USD more"
         )
+        if "judge_requests" in planned.shadow:
+            text.append(f"judge: at most {planned.shadow['judge_requests']} requests more, not in the estimate")
     if planned.total("peak_cost_usd") > planned.total("cost_usd"):
         text.append(f"in the dearest hours of the week it would be about {planned.total('peak_cost_usd'):.4f} USD")
     text += planned.notes

@@ -7,10 +7,10 @@ import polars as pl
 
 from pipeline.errors import JobError
 from pipeline.scorers import Score, Scorer, find_scorer, find_whole
-from pipeline.spec import AGREEMENT, ScoreRule
+from pipeline.spec import AGREEMENT, JUDGE, ScoreRule
 
 RECORDED = "recorded"  # not a scorer: the score that came with the recorded answer counts
-_BASELINE = "baseline_answer"
+_BASELINE, _JUDGED = "baseline_answer", "judged"
 _GRADES = {"quality": pl.Float64(), "gold": pl.String(), "said": pl.String(), "counts": pl.List(pl.Int32())}
 
 
@@ -26,7 +26,7 @@ class Grader:
     """The scorers of a job.
 
     A frame to grade holds the columns `answer`, `rule` and, under the names in `columns`, the references; one to choose
-    a rule for also `task` and, where `uses_baseline`, `baseline_answer`.
+    a rule for also `task`, `judged`, the judge's score, and, where `uses_baseline`, `baseline_answer`.
     """
 
     def __init__(self, rules: Sequence[ScoreRule]) -> None:
@@ -36,7 +36,7 @@ class Grader:
             fields = {f"reference {number} {column}": column for column in rule.column or []}
             self.columns |= fields
             has_whole = find_whole(rule.scorer) is not None
-            fields = fields or {_BASELINE: _BASELINE}
+            fields = fields or ({_JUDGED: _JUDGED} if rule.scorer == JUDGE else {_BASELINE: _BASELINE})
             self._rules.append(_Rule(rule.scorer, rule.task, fields, scorer_of(rule.scorer), has_whole))
 
     @property
@@ -47,7 +47,7 @@ class Grader:
     @property
     def references(self) -> list[str]:
         """Return the columns with references, as a frame to grade has them."""
-        return [*self.columns, *([_BASELINE] if self.uses_baseline else [])]
+        return list(dict.fromkeys(column for rule in self._rules for column in rule.fields))
 
     @property
     def uses_baseline(self) -> bool:
@@ -85,7 +85,7 @@ class Grader:
 
 def scorer_of(name: str) -> Scorer | None:
     """Return the scorer of a rule, None where the grade is recorded. Raises JobError like `find_scorer`."""
-    if name == RECORDED:
+    if name in (RECORDED, JUDGE):
         return None
     return find_scorer("normalised" if name == AGREEMENT else name)
 

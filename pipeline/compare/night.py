@@ -11,7 +11,7 @@ from pipeline.compare.reading import FirstAsked, read_batches
 from pipeline.compare.sampling import weigh
 from pipeline.errors import JobError
 from pipeline.records import Status, UsageStatus
-from pipeline.spec import Job
+from pipeline.spec import JUDGE, Job
 
 _MAX_VALUES = 200  # of a column to group by; the rarer ones become one group
 
@@ -30,7 +30,8 @@ _COLUMNS = {
     "request": "request_id",
 }
 PARTS = ("gold", "said", "counts")  # what scores of many answers together are made of, see `Score.parts`
-RECORDED_ANSWER, SAMPLED, AGAIN = KINDS = ("recorded", "sampled", "again")  # of outcomes; null counts as recorded
+# Of outcomes; null counts as recorded. One that is judged has the judge's score of the routed answer, and no answer.
+RECORDED_ANSWER, SAMPLED, AGAIN, JUDGED = KINDS = ("recorded", "sampled", "again", "judged")
 _OUTCOMES: dict[str, pl.DataType | type[pl.DataType]] = {
     "row": pl.UInt32,
     "model": pl.String,
@@ -123,8 +124,10 @@ class _Digest:
 
     def read(self, batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return the batch's rows and its recorded answers."""
-        recorded = self._outcomes.filter(pl.col("row").is_between(self._start, self._start + batch.height - 1))
-        numbered = batch.with_row_index("row", self._start)
+        known = self._outcomes.filter(pl.col("row").is_between(self._start, self._start + batch.height - 1))
+        recorded = known.filter(pl.col("kind") != JUDGED)
+        judged = known.filter(pl.col("kind") == JUDGED).select("row", judged="score")
+        numbered = batch.with_row_index("row", self._start).join(judged, on="row", how="left", maintain_order="left")
         if self._grader.uses_baseline:
             theirs = _first_time(recorded).select("row", baseline_model="model", baseline_answer="answer")
             numbered = numbered.join(theirs, on=["row", "baseline_model"], how="left", maintain_order="left")
@@ -172,12 +175,13 @@ class _Digest:
         same = pl.col("recorded_answer").is_null() | (_trimmed("recorded_answer") == _trimmed("answer"))
         by_record = pl.col("metric") == RECORDED
         score = pl.when(by_record).then(pl.when(same).then("score")).otherwise("quality")
-        lost = pl.when(by_record | pl.col("quality").is_not_null()).then(0.0)
+        score = pl.when(pl.col("metric") == JUDGE).then("judged").otherwise(score)
+        lost = pl.when(by_record | (pl.col("metric") == JUDGE) | pl.col("quality").is_not_null()).then(0.0)
         quality = pl.when("answered").then(score).when(pl.col("status") != Status.PENDING).then(lost)
         return stored.with_columns(self._grader.grade(said)).select(quality.alias("quality"), *PARTS)
 
     def _answers(self, view: pl.DataFrame, recorded: pl.DataFrame) -> pl.DataFrame:
-        asked = view.select("row", "rule", "metric", "first", *self._grader.references)
+        asked = view.select("row", *dict.fromkeys(["rule", "metric", "first", "judged", *self._grader.references]))
         before = _first_time(recorded).select("row", "model", first_answer="answer")
         answers = recorded.join(asked, on="row", maintain_order="left").join(
             before, on=["row", "model"], how="left", maintain_order="left"
@@ -194,7 +198,12 @@ class _Digest:
             kind="kind",
             same=_trimmed("answer") == _trimmed("first_answer"),
             latency="latency_s",
-            quality=pl.when(pl.col("metric") == RECORDED).then("score").otherwise("quality"),
+            # What the judge gave one of two answers it took from the other.
+            quality=pl.when(pl.col("metric") == RECORDED)
+            .then("score")
+            .when((pl.col("metric") == JUDGE) & (pl.col("kind") == SAMPLED))
+            .then(1 - pl.col("judged"))
+            .otherwise("quality"),
         )
 
 

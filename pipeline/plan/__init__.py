@@ -4,8 +4,8 @@ from pipeline.plan.learned import Learned
 from pipeline.plan.planning import BaselineOnly, Plan, PlanOptions, check_columns, make_plan
 from pipeline.plan.rows import ROW_SCHEMA, read_rows
 from pipeline.plan.sampling import draw_sample
-from pipeline.plan.selection import Selection, select_rows
-from pipeline.plan.spool import SPOOL_SCHEMA, WHOLE, Group, Share, read_requests
+from pipeline.plan.selection import Selection, select_rows, take_rows
+from pipeline.plan.spool import SPOOL_SCHEMA, WHOLE, Group, Share, Spool, read_requests
 from pipeline.plan.summary import GroupSummary, Summary
 from pipeline.plan.timing import Choice, Timing, choose_lane, next_time
 
@@ -22,6 +22,7 @@ __all__ = [
     "PlanOptions",
     "Selection",
     "Share",
+    "Spool",
     "Summary",
     "Timing",
     "check_columns",
@@ -32,4 +33,5 @@ __all__ = [
     "read_requests",
     "read_rows",
     "select_rows",
+    "take_rows",
 ]

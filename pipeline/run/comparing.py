@@ -14,6 +14,7 @@ from pipeline.compare import Night, read_night, tabulate
 from pipeline.files import whole_file
 from pipeline.plan import Plan
 from pipeline.report import Told, worse_rows, write_report
+from pipeline.run.judging import judged_outcomes
 from pipeline.run.outcomes import recorded_outcomes
 from pipeline.run.shadow import Shadow, shadow_outcomes
 from pipeline.spec import Job
@@ -35,7 +36,11 @@ def compare_night(
     plan, shadow = planned
     known = [
         frame
-        for frame in (recorded_outcomes(catalogue, plan.rows_path), shadow_outcomes(shadow, answers))
+        for frame in (
+            recorded_outcomes(catalogue, plan.rows_path),
+            shadow_outcomes(shadow, answers),
+            judged_outcomes(folder / "state", job, answers),
+        )
         if frame is not None
     ]
     outcomes = pl.concat(known, how="diagonal") if known else None

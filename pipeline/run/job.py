@@ -29,6 +29,7 @@ from pipeline.records import PICO_USD, Status
 from pipeline.run.asking import ask_by_processes, ask_here
 from pipeline.run.batching import begun_for, goes_together, notes_on_batches, timing_of
 from pipeline.run.comparing import compare_night, report_night
+from pipeline.run.judging import ask_judge, judge_models, uses_judge
 from pipeline.run.night import Night, open_night
 from pipeline.run.options import ExitCode, Report, RunOptions
 from pipeline.run.outcomes import write_recordings
@@ -62,8 +63,9 @@ def run_job(options: RunOptions) -> Report:
         assert connection is not None
         plan, shadow = _make_plan(night)
         asked = [*plan.groups, *shadow.groups]
+        judges = judge_models(night.job, night.catalogue)
         begun = begun_for(connection, night.ledger_path, night.catalogue)
-        credentials = preflight(night.catalogue, _reachable(plan, night.catalogue) | shadow.models() | begun)
+        credentials = preflight(night.catalogue, _reachable(plan, night.catalogue) | shadow.models() | begun | judges)
         if asked and not options.confirm(plan.summary):
             return Report(ExitCode.CANNOT_RUN, {"job": night.job.name, "declined": True}, plan.summary)
         run = start_run(connection, new_night=options.new_night)
@@ -73,9 +75,11 @@ def run_job(options: RunOptions) -> Report:
             # Batches and packs are little work for what they carry, and one process sees to them.
             alone = options.workers == 1 or begun or goes_together(plan.summary)
             ask = ask_here if alone else ask_by_processes
-            return await ask(night, (plan, shadow), credentials, (connection, run), (stop, counters))
+            ended = await ask(night, (plan, shadow), credentials, (connection, run), (stop, counters))
+            return await ask_judge(night, (plan, shadow), credentials, (connection, run), (ended, counters))
 
-        dispatched, records = (Dispatched({}, None), night.done.records) if not asked and not begun else anyio.run(
+        idle = not asked and not begun and not judges
+        dispatched, records = (Dispatched({}, None), night.done.records) if idle else anyio.run(
             pass_, backend_options={"use_uvloop": True}
         )  # fmt: skip
         put_at_risk(connection, run, counters.cut_off)
@@ -93,7 +97,10 @@ def _make_plan(night: Night) -> tuple[Plan, Shadow]:
     timed = known._replace(timing=timing_of(job.route))  # the sample is asked one by one
     plan = make_plan(job, source, night.catalogue, night.state / "plan", timed)
     shadow = plan_shadow(job, source, night.catalogue, plan, known)
-    plan = plan._replace(summary=plan.summary._replace(shadow=shadow.estimate()))
+    sample = shadow.estimate()
+    if sample is not None and uses_judge(job):
+        sample["judge_requests"] = 2 * len(shadow.rows)
+    plan = plan._replace(summary=plan.summary._replace(shadow=sample))
     write_whole(night.folder / "plan.json", json.dumps(plan.summary.as_dict(), indent=2) + "\n")
     return plan, shadow
 
@@ -148,8 +155,9 @@ def _finish(
     compared = compare_night(night.folder, night.job, night.catalogue, planned, answers)
     if night.options.ledger_text == "hash":
         drop_answers(answers.connection, answers.path)
-        for group in (*plan.groups, *shadow.groups):
-            shutil.rmtree(group.parts[0].parent)
+        spools = {part.parent for group in (*plan.groups, *shadow.groups) for part in group.parts}
+        for folder in (*spools, *(night.state / "judge").glob("*/")):
+            shutil.rmtree(folder)
     summary = _summary(night, planned, written, dispatched, ran)
     summary |= {"usage": article_stats(compared.night), "comparison": headline(compared.table)}
     if night.job.route.promise is not None:

@@ -17,6 +17,7 @@ from pipeline.readers import open_source
 from pipeline.render import Renderer
 from pipeline.route import only_columns
 from pipeline.run.fit import check_fit
+from pipeline.run.judging import judge_models
 from pipeline.run.options import RunOptions, load
 from pipeline.run.routes import preflight
 from pipeline.spec import Input
@@ -40,7 +41,7 @@ def check_job(options: RunOptions) -> list[str]:
     cells = catalogue.table[job.route.tier]
     asked = {model for cell, models in cells.items() if pinned in (None, cell.split(".")[0]) for model in models}
     asked |= set(learned.models)
-    preflight(catalogue, asked)
+    preflight(catalogue, asked | judge_models(job, catalogue))
     return warnings(catalogue, asked, datetime.now(UTC).date())
 
 

@@ -6,6 +6,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pipeline import ledger
 from pipeline.errors import JobError
 from pipeline.identity import IdMap, as_ids
@@ -48,6 +51,13 @@ def prune_ledger(folder: Path, keep_nights: int) -> int:
         used = IdMap()
         for part in (rows, *(folder / "state").glob("shadow-*/rows.parquet")):
             for batch in read_rows(part):
-                ids = as_ids(b"".join(batch["request_id"].drop_null().to_pylist()))
-                used.add(ids, ids[:, 0].astype("int64") * 0)
+                _use(used, batch["request_id"])
+        cases = folder / "state" / "judge" / "cases.parquet"
+        if cases.exists():
+            _use(used, pq.read_table(cases, columns=["request_id"])["request_id"])
         return ledger.prune(connection, path, used, keep_nights=keep_nights)
+
+
+def _use(used: IdMap, requests: pa.Array | pa.ChunkedArray) -> None:
+    ids = as_ids(b"".join(requests.drop_null().to_pylist()))
+    used.add(ids, ids[:, 0].astype("int64") * 0)
