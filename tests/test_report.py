@@ -229,6 +229,15 @@ def test_any_night_makes_a_report(tmp_path, changes) -> None:
     assert "</html>" in (tmp_path / "report.html").read_text()
 
 
+def test_a_night_of_free_models_makes_a_report(tmp_path) -> None:
+    """Where nothing has a price the page is made without a warning, and draws no estimate."""
+    base = told(a_line(cost_usd=Decimal(0)))
+    free = {"cost_usd": "0", "cost_low_usd": "0", "cost_high_usd": "0"}
+    groups = [base.plan["groups"][0] | free]
+    write_report(tmp_path / "report.html", base._replace(plan={**base.plan, **free, "groups": groups}))
+    assert "USD, logarithmic" not in (tmp_path / "report.html").read_text()
+
+
 def test_every_figure_has_a_format() -> None:
     """What is shown is a column of the comparison."""
     assert FORMATS.keys() <= set(COMPARISON_SCHEMA.names)
