@@ -156,8 +156,9 @@ def _finish(
     compared = compare_night(night.folder, night.job, night.catalogue, planned, answers)
     if night.options.ledger_text == "hash":
         drop_answers(answers.connection, answers.path)
-        for group in (*plan.groups, *shadow.groups):
-            shutil.rmtree(group.parts[0].parent)
+        spools = {part.parent for group in (*plan.groups, *shadow.groups) for part in group.parts}
+        for folder in (*spools, *(night.state / "judge").glob("*/")):
+            shutil.rmtree(folder)
     summary = _summary(night, planned, written, dispatched, ran)
     summary |= {"usage": article_stats(compared.night), "comparison": headline(compared.table)}
     if night.job.route.promise is not None:

@@ -22,9 +22,9 @@ from pipeline.plan import SPOOL_SCHEMA, Group, Plan, Spool, read_rows, select_ro
 from pipeline.records import PICO_USD, Parameters, Request
 from pipeline.render import Renderer
 from pipeline.run.asking import ask_here
+from pipeline.run.batching import begun_for
 from pipeline.run.night import Night
 from pipeline.run.shadow import SAMPLED, Shadow, shadow_outcomes
-from pipeline.run.watching import SIGNAL_EXITS
 from pipeline.scorers.judge import SYSTEM, Case, Verdict, message, score_of
 from pipeline.spec import JUDGE, Job
 from pipeline.tokens import estimate_tokens
@@ -71,7 +71,8 @@ async def ask_judge(
     connection, run = ledger_of
     plan, _ = planned
     (dispatched, records), counters = came
-    if not uses_judge(night.job) or dispatched.stopped:
+    # Rows in a provider's batch have no answers yet: the run that fetches them has them judged.
+    if not uses_judge(night.job) or dispatched.stopped or begun_for(connection, night.ledger_path, night.catalogue):
         return dispatched, records
     answers = Answers(connection, night.ledger_path, records, night.kept)
     parameters, groups = _plan_cases(night, planned, answers)
@@ -79,12 +80,12 @@ async def ask_judge(
         return dispatched, records
     later = night._replace(done=night.done._replace(records=records))
     spent = run._replace(spent_pusd=run.spent_pusd + counters.spent_pusd)
-    # Without the groups of the summary, which say what goes into batches and packs.
-    cases = plan._replace(groups=groups, parameters=parameters, summary=plan.summary._replace(groups=()))
+    # As a sample they are asked one by one, and that the money ends there is no fault of the run.
+    nothing = plan._replace(groups=(), parameters=parameters, summary=plan.summary._replace(groups=()))
+    cases = Shadow([], {JUDGED: nothing._replace(groups=groups)})
     told = (StopSignal(), counters)
-    judged, records = await ask_here(later, (cases, Shadow([], {})), credentials, (connection, spent), told)
-    stopped = judged.stopped if judged.stopped in SIGNAL_EXITS else None
-    return Dispatched({**dispatched.halted, **judged.halted}, stopped), records
+    judged, records = await ask_here(later, (nothing, cases), credentials, (connection, spent), told)
+    return Dispatched({**dispatched.halted, **judged.halted}, judged.stopped), records
 
 
 def judged_outcomes(state: Path, job: Job, answers: Answers) -> pl.DataFrame | None:

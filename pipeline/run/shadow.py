@@ -27,8 +27,12 @@ class Shadow(NamedTuple):
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """Return the requests that are not settled yet, those of the first time first."""
-        return tuple(group for plan in self.plans.values() for group in plan.groups)
+        """Return the requests that are not settled yet, a group a model, those of the first time first."""
+        groups: dict[str, Group] = {}
+        for model, requests, parts in (group for plan in self.plans.values() for group in plan.groups):
+            before = groups.get(model, Group(model, 0, ()))
+            groups[model] = Group(model, before.requests + requests, before.parts + parts)
+        return tuple(groups.values())
 
     def models(self) -> set[str]:
         """Return the models to ask."""
