@@ -81,7 +81,7 @@ async def ask_judge(
     later = night._replace(done=night.done._replace(records=records))
     spent = run._replace(spent_pusd=run.spent_pusd + counters.spent_pusd)
     # As a sample they are asked one by one, and that the money ends there is no fault of the run.
-    nothing = plan._replace(groups=(), parameters=parameters)
+    nothing = plan._replace(groups=(), parameters=parameters, summary=plan.summary._replace(groups=()))
     cases = Shadow([], {JUDGED: nothing._replace(groups=groups)})
     told = (StopSignal(), counters)
     judged, records = await ask_here(later, (nothing, cases), credentials, (connection, spent), told)
