@@ -39,19 +39,19 @@ async def dispatch(
     Raises:
         JobError: when the ledger can't be written; every lane is cancelled then.
     """
-    routes = shared.routes
-    planned = {group.model: group for group in groups}
+    routes, batches, packs = shared.routes, batches or {}, packs or {}
+    planned = list(groups)  # of one model there may be several
+    planned += [Group(name, 1, ()) for name in batches.keys() - {group.model for group in planned}]
     async with anyio.create_task_group() as lanes:
-        for name in {**planned, **(batches or {})}:
-            group = planned.get(name, Group(name, 1, ()))
-            lane: Lane | BatchLane | PackLane
-            if batches and name in batches:
-                reading = functools.partial(read_requests, group)
-                lane = BatchLane(routes[name], reading, shared, batches[name])
-            elif packs and name in packs:
-                lane = PackLane(routes[name], read_requests(group, share), shared, packs[name])
+        for group in planned:
+            name, route = group.model, routes[group.model]
+            lane: Lane | BatchLane
+            if name in batches:
+                lane = BatchLane(route, functools.partial(read_requests, group), shared, batches[name])
+            elif name in packs:
+                lane = PackLane(route, read_requests(group, share), shared, packs[name])
             else:
-                lane = Lane(routes[name], read_requests(group, share), shared)
+                lane = Lane(route, read_requests(group, share), shared)
             lanes.start_soon(lane.run, workers_of(group, routes))
     halted = {name: route.halted for name, route in shared.routes.items() if route.halted is not None}
     return Dispatched(halted, shared.stop.reason)

@@ -30,6 +30,10 @@ class Quota(NamedTuple):
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
+# What each batch API takes: chat completions, not responses; messages of both versions.
+_BATCHED = {"openai": ("openai",), "anthropic": ("anthropic", "anthropic-2026-10-21")}
+
+
 class ProviderEntry(NamedTuple):
     """Where to send and how fast, every default filled in."""
 
@@ -47,6 +51,11 @@ class ProviderEntry(NamedTuple):
     path: str | None = None  # of the recorded answers
     batch: str | None = None  # its batch API
     batch_poll_s: float = 60.0
+
+    @property
+    def can_batch(self) -> bool:
+        """Tell whether it has a batch API that takes what its adapter writes."""
+        return self.adapter in _BATCHED.get(self.batch or "", ())
 
 
 RECORDED = "recorded"

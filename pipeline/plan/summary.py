@@ -213,7 +213,7 @@ class Tally:
         minutes = _minutes(sent, tokens, provider.quotas.values(), model)
         choice = choose_lane(
             self._prices.timing,
-            can_batch=provider.batch is not None and self._prices.now[model].batch is not None,
+            can_batch=provider.can_batch and self._prices.now[model].batch is not None,
             requests=sent,
             minutes=minutes,
             at_once=provider.concurrency,

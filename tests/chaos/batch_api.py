@@ -30,6 +30,20 @@ def answer_to(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def message_to(params: dict[str, Any]) -> dict[str, Any]:
+    """Return a message of Anthropic's that says the prompt's mark back; 20 tokens in and 10 out."""
+    mark = _MARK.search(json.dumps(params["messages"]))
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": params["model"],
+        "content": [{"type": "text", "text": f"mark={mark and mark[1]}; done"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 20, "output_tokens": 10},
+    }
+
+
 class BatchApi:
     """What the server has and how it behaves; change it before or while a job runs."""
 
@@ -175,7 +189,7 @@ class BatchApi:
     async def message_results(self, request: web.Request) -> web.Response:
         self._event("content")
         lines = [
-            {"custom_id": line["custom_id"], "result": {"type": "succeeded", "message": answer_to(line["params"])}}
+            {"custom_id": line["custom_id"], "result": {"type": "succeeded", "message": message_to(line["params"])}}
             for line in self.batches[request.match_info["id"]]["_lines"]
         ]
         return web.Response(body="".join(json.dumps(line) + "\n" for line in self.output(lines)).encode())

@@ -35,7 +35,7 @@ def api() -> Iterator[BatchApi]:
 def a_job(folder: Path, api: BatchApi, *, rows: int = ROWS, dialect: str = "openai", route: str = "") -> Job:
     """Return a job whose only model goes into batches."""
     job = make_job(folder, api.base_url, rows=rows, provider=f'batch = "{dialect}"\nbatch_poll_s = 0.05')
-    text = job.file.read_text()
+    text = job.file.read_text().replace('adapter = "openai"', f'adapter = "{dialect}"')
     text = text.replace("[route]\n", f'[route]\nbatch = "always"\n{route}\n')
     text = text.replace('output_usd_per_mtok = "0.60"\n', 'output_usd_per_mtok = "0.60"\nbatch_price = "0.5"\n')
     job.file.write_text(text)

@@ -324,9 +324,9 @@ def test_a_model_that_refuses_packs_is_asked_row_by_row(tmp_path: Path) -> None:
     """A refused pack stops no lane: its rows, and all others, are asked alone."""
     with served(lambda text: f"{mark_of(text)} done") as (api, base_url):
         api.refuses_packs = True
-        job = a_job(tmp_path, base_url, 2000)
+        job = a_job(tmp_path, base_url, 600)
         job.file.write_text(job.file.read_text().replace("concurrency = 64", "concurrency = 4"))
         assert run_job(RunOptions(job.file)).exit_code == 0
-        assert right_rows(job) == 2000
+        assert right_rows(job) == 600
         assert api.packs <= 4
-        assert api.singles == 2000
+        assert api.singles == 600
