@@ -123,7 +123,7 @@ def test_formats_do_not_mix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("x.csv", gzip.compress(b"a\n1\n"), "is gzip data; name it .gz"),
+        ("x.csv", gzip.compress(b"a\n1\n", mtime=0), "is gzip data; name it .gz"),
         ("x.jsonl", pa.compress(b"{}\n", "zstd", asbytes=True), "is zstd data; name it .zst"),
         ("x.csv", b"PAR1\x15\x04..PAR1", "is a Parquet file"),
         ("x.csv", b"PK\x03\x04....", "a workbook"),
