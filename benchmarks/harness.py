@@ -45,6 +45,7 @@ class Scenario(NamedTuple):
     rows: int
     contenders: Sequence[Contender]
     server: Sequence[str] | None = None  # options of the server; None: there is none
+    pinned: bool = True  # contenders to the first core, beside the server's; for several processes False
     limit: tuple[str, float] | None = None  # what the server enforces a minute: "answered" or "tokens", and how many
 
 
@@ -76,7 +77,8 @@ def run_scenario(scenario: Scenario, *, rows: int, rounds: int, say: Callable[[s
         # In a process of its own, since it takes much memory; see `measure`.
         measure([sys.executable, "-m", "benchmarks.rows", str(rows), str(input_)], folder / "input.log")
         server = stack.enter_context(open_server(*scenario.server)) if scenario.server is not None else None
-        stack.enter_context(pinned(last=False))
+        if scenario.pinned:
+            stack.enter_context(pinned(last=False))
         for number in range(rounds):
             # Every round begins with another contender, so that none always runs on the warmest machine.
             shift = number % len(scenario.contenders)

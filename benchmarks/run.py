@@ -30,6 +30,7 @@ input_usd_per_mtok = "0.15"
 output_usd_per_mtok = "0.60"
 [output]
 path = "{folder}/out"
+report = false
 """
 
 
@@ -74,7 +75,9 @@ def _limited(title: str, unit: str, per_min: int, *options: str, declared: bool 
 
 RUN_SCENARIOS = {
     "zero": _beside_bare("No latency, concurrency 100", rows=60_000, concurrency=100),
-    "workers": Scenario("No latency, one process and two", 60_000, (_rowroute(100), _rowroute(100, workers=2)), ()),
+    "workers": Scenario(
+        "No latency, one process and two", 60_000, (_rowroute(100), _rowroute(100, workers=2)), (), pinned=False
+    ),
     "limit-0.1s": _limited("3,000 requests/min in slices of 0.1 s", "requests", 3_000, "--bucket-s", "0.1"),
     "limit-1s": _limited("3,000 requests/min in slices of 1 s", "requests", 3_000, "--bucket-s", "1"),
     "limit-60s": _limited("3,000 requests/min in a slice of 60 s", "requests", 3_000, "--bucket-s", "60"),
