@@ -70,7 +70,7 @@ def _limited(title: str, unit: str, per_min: int, *options: str, declared: bool 
     """Return a scenario in which the server enforces so many requests or tokens a minute; see `--bucket-s`."""
     key, counted = ("rpm", "answered") if unit == "requests" else ("tpm", "tokens")
     contender = _rowroute(64, limits=f"{unit}_per_min = {per_min}" if declared else "")
-    return Scenario(title, 1_500, (contender,), (f"--{key}", str(per_min), *options), (counted, per_min))
+    return Scenario(title, 1_500, (contender,), (f"--{key}", str(per_min), *options), limit=(counted, per_min))
 
 
 RUN_SCENARIOS = {

@@ -100,6 +100,24 @@ async def test_an_answer_is_on_the_disk_when_append_returns(tmp_path: Path) -> N
 
 
 @pytest.mark.anyio
+async def test_a_commit_waits_for_nobody_where_nobody_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that no other can join goes to the disk at once; one that others may join waits for them."""
+    monkeypatch.setattr("pipeline.ledger.writing._COMMIT_AFTER_S", 3600.0)
+    path, others = tmp_path / "ledger.sqlite", True
+    with closing(connect(path, "job")) as connection:
+        async with (
+            open_ledger(connection, path, start_run(connection), nothing_comes=lambda: not others) as ledger,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(ledger.append, an_attempt(1))
+            await anyio.wait_all_tasks_blocked()
+            assert known(path) == {}
+            others = False
+            await ledger.append(an_attempt(2))
+            assert known(path) == {1: "answer 1", 2: "answer 2"}
+
+
+@pytest.mark.anyio
 async def test_a_run_knows_what_it_settled(tmp_path: Path) -> None:
     """The map after a run holds old and new requests, new attempts before old ones."""
     path = tmp_path / "ledger.sqlite"

@@ -45,6 +45,10 @@ class Counters:
             "saved_usd": f"{self.cache_saved_pusd * PICO_USD:f}",
         }
 
+    def nothing_comes(self) -> bool:
+        """Tell whether no request is out, so that no answer can come."""
+        return self.under_way == 0
+
     def plus(self, other: "Counters") -> "Counters":
         """Return the sums of two processes."""
         return Counters(**{one.name: _sum(getattr(self, one.name), getattr(other, one.name)) for one in fields(self)})

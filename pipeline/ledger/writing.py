@@ -5,7 +5,7 @@ import queue
 import sqlite3
 import threading
 from array import array
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -43,8 +43,9 @@ class _Commit:
 class Ledger:
     """Appends attempts. Made by `open_ledger`, inside the event loop."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, run: Run) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, run: Run, nothing_comes: Callable[[], bool]) -> None:
         self.run = run
+        self._nothing_comes = nothing_comes
         self._connection = connection
         self._path = path
         self._open = _Commit()
@@ -77,7 +78,7 @@ class Ledger:
             raise self._error
         attempts = self._open.attempts
         attempts.append(attempt)
-        if len(attempts) >= _COMMIT_ROWS:
+        if len(attempts) >= _COMMIT_ROWS or self._nothing_comes():
             self._flush()
         elif self._timer is None:
             self._timer = self._loop.call_later(_COMMIT_AFTER_S, self._flush)
@@ -142,9 +143,14 @@ class Ledger:
 
 
 @asynccontextmanager
-async def open_ledger(connection: sqlite3.Connection, path: Path, run: Run) -> AsyncIterator[Ledger]:
-    """Write to the ledger for the length of *run*; all that was appended is on the disk when this ends."""
-    ledger = Ledger(connection, path, run)
+async def open_ledger(
+    connection: sqlite3.Connection, path: Path, run: Run, *, nothing_comes: Callable[[], bool] = lambda: False
+) -> AsyncIterator[Ledger]:
+    """Write to the ledger for the length of *run*; all that was appended is on the disk when this ends.
+
+    A commit waits for others to join it, unless *nothing_comes* says that nothing is under way that could.
+    """
+    ledger = Ledger(connection, path, run, nothing_comes)
     try:
         yield ledger
     finally:

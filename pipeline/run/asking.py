@@ -52,7 +52,10 @@ async def ask_here(
         begun = begun_for(connection, night.ledger_path, night.catalogue)
         batches = tools_for(routes, plan.summary, begun, book, night.state, wait=night.options.wait)
         packs = packs_for(routes, plan, night.job.prompt)
-        async with open_ledger(connection, night.ledger_path, run) as ledger, anyio.create_task_group() as group:
+        async with (
+            open_ledger(connection, night.ledger_path, run, nothing_comes=counters.nothing_comes) as ledger,
+            anyio.create_task_group() as group,
+        ):
             shared = Shared(
                 routes=routes,
                 parameters=plan.parameters,

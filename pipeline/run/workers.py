@@ -201,7 +201,10 @@ async def _ask(task: Task, pipe: Connection, counters: Counters) -> Dispatched:
         async with AsyncExitStack() as stack:
             setting = Setting(task.ledger.parent, share.of, lambda: task.used_today, off_peak=task.off_peak)
             routes = await open_routes(stack, task.catalogue, task.credentials, task.parameters, setting)
-            async with open_ledger(connection, path, task.run) as ledger, anyio.create_task_group() as group:
+            async with (
+                open_ledger(connection, path, task.run, nothing_comes=counters.nothing_comes) as ledger,
+                anyio.create_task_group() as group,
+            ):
                 shared = Shared(
                     routes=routes,
                     parameters=task.parameters,

@@ -145,10 +145,11 @@ def test_a_version_is_no_other_model(asked: str, echo: str, other: bool) -> None
 @pytest.mark.anyio
 async def test_each_row_is_priced_by_the_time_it_was_sent(tmp_path: Path) -> None:
     """A price that changes in mid-run holds for the requests sent from then on, not for those under way."""
-    change = time.time() + 0.6
+    change = 0.0
     old, new = (Price(Decimal(amount), Decimal(amount)) for amount in (1, 2))
     async with bench(tmp_path, rules(({}, {"latency_s": 0.1})), lambda at: old if at < change else new) as lane:
-        await lane.ask(200)
+        change = time.time() + 0.35  # 400 requests take twice as long at least, 64 at a time
+        await lane.ask(400)
         attempts = lane.attempts()
     for attempt in attempts:
         per_token = 1_000_000 if attempt.started_at < change else 2_000_000  # pico-USD
