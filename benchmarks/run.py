@@ -86,6 +86,6 @@ RUN_SCENARIOS = {
         "3,000 requests/min, told by headers only", "requests", 3_000, "--bucket-s", "1", declared=False
     ),
     "latency": _beside_bare(
-        "500 ms latency, concurrency 1,000", rows=8_000, concurrency=1000, server=("--latency-ms", "500")
+        "500 ms latency, concurrency 1,000", rows=40_000, concurrency=1000, server=("--latency-ms", "500")
     ),
 }

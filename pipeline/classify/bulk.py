@@ -16,7 +16,7 @@ Rows = npt.NDArray[np.intp]
 
 _SAMPLE_ROWS = 50  # of a template are looked at
 _TEMPLATE_LETTERS = 12  # fewer say no more than where the columns go
-_JOB_AGREES, _JOB_NEARLY_AGREES = 0.7, 0.6
+_JOB_AGREES, _JOB_NEARLY_AGREES = 0.6, 0.5
 _GROUP_AGREES = 0.8  # more, because a group's template is only guessed
 _GROUP_ROWS = 200  # fewer are looked at one by one
 _MOST_GROUPS = 10_000  # are remembered; so many templates make no job of few
@@ -38,7 +38,7 @@ class JobClassifier:
     """Gives rows a task and a difficulty, batch after batch.
 
     A pinned *task* is every row's. Else, where the job has *templates* (of system and user message, in Jinja2) with
-    words of their own, 50 rows of the first batch are labelled, and what 70% of them agree on, or 60% and the words of
+    words of their own, 50 rows of the first batch are labelled, and what 60% of them agree on, or 50% and the words of
     the templates alone, is the task of every row of the job. Where they do not agree, or the job has no template, 50
     rows are labelled of each 200 or more of a batch that begin alike, or else end alike, and what 80% of them agree on
     is the task of all these, also in later batches. All other rows are labelled for themselves. A row with an image is
