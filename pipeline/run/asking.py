@@ -3,6 +3,7 @@
 import random
 import sqlite3
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,7 +11,7 @@ import anyio
 
 from pipeline.dispatch import Dispatched, dispatch
 from pipeline.identity import IdMap
-from pipeline.lanes import Budget, Counters, StopSignal
+from pipeline.lanes import Budget, Counters, Route, StopSignal
 from pipeline.lanes.online import Shared
 from pipeline.ledger import Run, merge_shards, open_ledger, put_at_risk, settled_by, used_since
 from pipeline.limits import Used
@@ -39,15 +40,12 @@ async def ask_here(
     plan, shadow = planned
     groups = [*plan.groups, *shadow.groups]
     dispatched: Dispatched | None = None
-    cap = night.job.budget.max_usd
     async with AsyncExitStack() as stack:
         setting = Setting(
             night.state, used_today=lambda: _used_today(connection, night), off_peak=night.options.off_peak
         )
         routes = await open_routes(stack, night.catalogue, credentials, plan.parameters, setting)
-        services = {route.service.name: route.service for route in routes.values() if route.service.is_remote}
-        places = sum(service.pool.concurrency for service in services.values())
-        put_at_risk(connection, run, min(places, sum(group.requests for group in groups)))
+        put_at_risk(connection, run, min(_places(routes), sum(group.requests for group in groups)))
         book = stack.enter_context(open_book(night.ledger_path))
         begun = begun_for(connection, night.ledger_path, night.catalogue)
         batches = tools_for(routes, plan.summary, begun, book, night.state, wait=night.options.wait)
@@ -61,7 +59,7 @@ async def ask_here(
                 parameters=plan.parameters,
                 ledger=ledger,
                 carried=night.done.carried,
-                budget=Budget(None if cap is None else int(cap / PICO_USD), run.spent_pusd),
+                budget=Budget(_cap_pusd(night), run.spent_pusd),
                 counters=counters,
                 stop=stop,
                 rng=random.Random(),
@@ -91,7 +89,6 @@ async def ask_by_processes(
     """Ask what is planned by several processes, whose ledgers become one in the end."""
     connection, run = ledger_of
     stop, counters = told
-    cap = night.job.budget.max_usd
     plan, shadow = planned
     requests = sum(group.requests for group in [*plan.groups, *shadow.groups])
     places = sum(entry.provider.concurrency for entry in credentials.values() if entry.provider.adapter != RECORDED)
@@ -103,7 +100,7 @@ async def ask_by_processes(
         groups=plan.groups,
         sample=shadow.groups,
         carried=night.done.carried,
-        cap_pusd=None if cap is None else int(cap / PICO_USD),
+        cap_pusd=_cap_pusd(night),
         ledger=night.ledger_path,
         run=run,
         grace_s=night.options.grace_s,
@@ -123,6 +120,17 @@ async def ask_by_processes(
     merge_shards(connection, night.ledger_path)
     records = settled_by(connection, night.ledger_path, run, night.done.records)
     return (dispatched._replace(stopped=stop.reason) if stop.reason in SIGNAL_EXITS else dispatched), records
+
+
+def _places(routes: Mapping[str, Route]) -> int:
+    """Return how many requests may be on their way to providers at a time."""
+    services = {route.service.name: route.service for route in routes.values() if route.service.is_remote}
+    return sum(service.pool.concurrency for service in services.values())
+
+
+def _cap_pusd(night: Night) -> int | None:
+    cap = night.job.budget.max_usd
+    return None if cap is None else int(cap / PICO_USD)
 
 
 def _used_today(connection: sqlite3.Connection, night: Night) -> dict[str, Used]:
