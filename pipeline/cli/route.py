@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from pipeline.cli.proposing import add_propose_command
+
 _PATH = click.Path(path_type=Path)
 
 
@@ -67,3 +69,5 @@ def add_route_commands(main: click.Group, say: Callable[[str], None]) -> None:
 
         result = replay_policy(policy, prompts, outcomes, answer_column)
         say(json.dumps(result, indent=2) if as_json else replay_text(result))
+
+    add_propose_command(route, say)

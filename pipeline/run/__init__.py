@@ -1,5 +1,6 @@
 """Wiring: a job and options in, stages in order, a report out. The only package that constructs."""
 
+from pipeline.run.evidence import gather_evidence, rows_per_model
 from pipeline.run.history import job_history
 from pipeline.run.job import plan_job, run_job
 from pipeline.run.offline import check_job, classify_file, list_models, read_comparison
@@ -15,6 +16,7 @@ __all__ = [
     "check_job",
     "classify_file",
     "export_ledger",
+    "gather_evidence",
     "job_history",
     "ledger_stats",
     "list_models",
@@ -23,6 +25,7 @@ __all__ = [
     "prune_ledger",
     "read_comparison",
     "repriced",
+    "rows_per_model",
     "run_job",
     "verify_ledger",
 ]

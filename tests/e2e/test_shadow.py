@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from pipeline.cli.proposing import propose
 from tests.chaos.process import server_process
 from tests.e2e.command import Job, make_job, run
 
@@ -71,3 +72,17 @@ def test_the_sample_takes_what_the_budget_has_left(tmp_path: Path) -> None:
     assert Decimal(summary["spent_usd"]) <= Decimal("0.0035")
     assert summary["statuses"]["ok"] == 200
     assert 0 < arms(job)["baseline"]["measured_rows"] < 40
+
+
+def test_a_proposal_learns_from_the_sample_alone(tmp_path: Path) -> None:
+    """Without a scorer, the sampled rows are scored by their agreement with the baseline, at what the ledger was billed."""
+    with server_process(tmp_path, {}) as server:
+        job = a_job(tmp_path, server.base_url)
+        text = job.file.read_text().replace('[[score]]\nscorer = "agreement"\n', "")
+        job.file.write_text(text.replace("shadow = 40", "shadow = 60"))
+        assert run(job).returncode == 0
+        told = propose(job.file, None, "big", 0.5)
+        assert asked(server) == {"m": 200, "big": 60}
+    assert "learned from 60 prompts" in told
+    assert "which were 60 of 200" in told
+    assert job.file.with_name(f"{job.file.stem}-proposed-1.npz").exists()
