@@ -22,6 +22,7 @@ class Peer(NamedTuple):
     base_url: str
     model: str = "gpt-4o-mini"
     options: str = "{}"  # TOML
+    batch: str = ""  # the dialect of its batch API, where rows are to go into batches
 
 
 class Result(NamedTuple):
@@ -57,6 +58,7 @@ max_output_tokens = 32
 {prompt}
 [route]
 escalate = false
+{'batch = "always"' if any(peer.batch for peer in peers.values()) else ""}
 [route.table.balanced]
 {cells}
 [output]
@@ -72,6 +74,7 @@ path = "{folder / "out"}"
             "run",
             str(folder / "job.toml"),
             "--quiet",
+            *(["--wait"] if any(peer.batch for peer in peers.values()) else []),
             *(["--set", set_] if set_ else []),
         ],
         env={**os.environ, "PEER_API_KEY": CANARY, "POLARS_MAX_THREADS": "1"},
@@ -87,6 +90,8 @@ path = "{folder / "out"}"
 
 
 def _entries(name: str, peer: Peer) -> str:
+    batch = f'batch = "{peer.batch}"\nbatch_poll_s = 0.05' if peer.batch else ""
+    price = 'batch_price = "0.5"' if peer.batch else ""
     return f"""
 [providers.{name}]
 adapter = "{peer.adapter}"
@@ -94,12 +99,14 @@ base_url = "{peer.base_url}"
 key_env = "PEER_API_KEY"
 concurrency = 8
 max_attempts = 10
+{batch}
 [models.{name}]
 provider = "{name}"
 api_name = "{peer.model}"
 context_tokens = 2000
 input_usd_per_mtok = "1"
 output_usd_per_mtok = "2"
+{price}
 only = {{ dialect = ["{name}"] }}
 options = {peer.options}
 """

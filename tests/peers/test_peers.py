@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import JobError
 from pipeline.local import find_weights, open_local_server
-from tests.peers.jobs import CANARY, Peer, run_job
+from tests.peers.jobs import CANARY, Peer, Result, run_job
 from tests.peers.servers import aimock, llmock
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +63,42 @@ def test_aimock_answers_every_row_in_every_dialect(tmp_path: Path) -> None:
     assert {usage for dialect, usage in usages if dialect not in ("chat", "azure")} == {"invalid"}
     assert all(cost > 0 for cost in result.column("llm_cost_usd"))
     assert CANARY.encode() not in result.artefacts
+
+
+def test_llmock_answers_every_row_in_batches(tmp_path: Path) -> None:
+    """OpenAI's and Anthropic's batches give each row its own answer at half price, in spite of errors and a rate limit."""
+    with llmock(tmp_path, "--rpm", "600", "--error-rate", "503=0.1", "--error-rate", "429=0.1") as url:
+        peers = {
+            "chat": Peer("openai", f"{url}/v1", batch="openai"),
+            "anthropic": Peer("anthropic", f"{url}/anthropic/v1", "claude-haiku-4-5", batch="anthropic"),
+        }
+        result = run_job(tmp_path, peers, [f"Word number {number}." for number in range(10)])
+
+    assert result.exit_code == 0, result.told
+    prompts, answers = result.column("prompt"), result.column("llm_answer")
+    assert all(prompt in answer for prompt, answer in zip(prompts, answers, strict=True)), result.told
+    assert set(result.column("llm_usage")) == {"measured"}
+    assert _batch_costs(result) == result.column("llm_cost_usd")
+    assert CANARY.encode() not in result.artefacts
+
+
+def test_aimock_answers_every_row_in_batches(tmp_path: Path) -> None:
+    """A batch gives every row an answer at half price: a fixed one, for unlike a provider aimock reads no prompt in it."""
+    with aimock(tmp_path) as url:
+        peers = {"chat": Peer("openai", f"{url}/v1", batch="openai")}
+        result = run_job(tmp_path, peers, [f"Colour of banana {number}?" for number in range(6)])
+
+    assert result.exit_code == 0, result.told
+    assert set(result.column("llm_answer")) == {"Mock batch completion"}
+    assert set(result.column("llm_usage")) == {"measured"}
+    assert _batch_costs(result) == result.column("llm_cost_usd")
+    assert CANARY.encode() not in result.artefacts
+
+
+def _batch_costs(result: Result) -> list[Decimal]:
+    """Return what the rows cost by hand: 1 USD a million tokens in and 2 out, and half of that."""
+    tokens = zip(result.column("llm_input_tokens"), result.column("llm_output_tokens"), strict=True)
+    return [Decimal(put + 2 * got) / 2_000_000 for put, got in tokens]
 
 
 async def test_llama_cpp_keeps_to_a_form_in_every_dialect(tmp_path: Path) -> None:
