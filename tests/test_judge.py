@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -103,6 +104,12 @@ def judged(
     return {line["arm"]: line for line in lines if line["scope"] == "all"}, asked
 
 
+def spent(folder: Path) -> Decimal:
+    """Return what the rows' own answers were billed, from the output."""
+    (output,) = folder.rglob("outputs.parquet")
+    return sum(pq.read_table(output)["llm_cost_usd"].to_pylist(), Decimal(0))
+
+
 def test_the_better_answer_wins_in_both_orders(tmp_path, monkeypatch) -> None:
     """Thirty rows are judged twice each, and never again; the judge sees neither models nor prices."""
     arms, asked = judged(tmp_path, monkeypatch, lambda _: "a" * 41, runs=2)
@@ -111,6 +118,14 @@ def test_the_better_answer_wins_in_both_orders(tmp_path, monkeypatch) -> None:
     assert (routed["metric"], routed["scored"], routed["quality"], arms["baseline"]["quality"]) == ("judge", 30, 1, 0)
     assert (routed["delta"], routed["verdict"]) == (1, "better")
     assert routed["rows"] == 40
+    judge = 60 * (50 + 10) * Decimal("0.000001")  # both orders of 30 rows at 1 USD per million tokens
+    assert {line["judge_cost_usd"] for line in arms.values() if line["rows"]} == {judge}
+    # The same tokens on every row: 40 of the baseline's answers, and then the judge.
+    baseline = 40 * (50 * Decimal("0.0000015") + 10 * Decimal("0.000006"))
+    assert arms["baseline"]["cost_usd"] == baseline + judge
+    assert routed["cost_usd"] == spent(tmp_path) + judge
+    assert routed["baseline_cost_usd"] == baseline + judge
+    assert routed["saving"] == float(1 - routed["cost_usd"] / (baseline + judge))
     for request in asked:
         text = json.dumps(request["messages"])
         assert not re.search(r"big|gpt|\$|USD|price|baseline|cost", text)
@@ -124,6 +139,7 @@ def test_equal_answers_and_lost_ones_need_no_judge(tmp_path, monkeypatch) -> Non
     arms, asked = judged(tmp_path, monkeypatch, lambda _: "b" * 40)
     assert asked == []
     assert (arms["routed"]["quality"], arms["routed"]["delta"]) == (0.5, 0)
+    assert arms["routed"]["judge_cost_usd"] == 0
 
 
 @pytest.mark.parametrize("place", ["FIRST", "SECOND"])

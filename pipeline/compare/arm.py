@@ -10,7 +10,8 @@ class Arm(NamedTuple):
     """One way to have answered the rows of a scope.
 
     `lines` has a line per row: cost (pico-USD), measured, input, output, answered, latency, metric, quality and its
-    `PARTS`, baseline_cost and baseline_quality; of the routed arm also status; where the baseline was sampled, weight.
+    `PARTS`, baseline_cost, baseline_quality and judge_cost, which is in both costs; of the routed arm also
+    status; where the baseline was sampled, weight.
     """
 
     name: str

@@ -13,10 +13,18 @@ _SHOWN_MODELS = 3
 
 
 def arms_of(rows: pl.DataFrame, answers: pl.DataFrame) -> Iterator[Arm]:
-    """Yield the arms for the *rows* of a scope, with *answers* recorded on any rows."""
+    """Yield the arms for the *rows* of a scope, with *answers* recorded on any rows; each bears the judge's cost."""
+    judged = pl.col("judge_cost")
+    for arm in _answered_arms(rows, answers):
+        # After the choice of models and of the mix, which it can't change: it is the same whoever answers.
+        lines = arm.lines.with_columns(pl.col("cost") + judged, pl.col("baseline_cost") + judged)
+        yield arm._replace(lines=lines)
+
+
+def _answered_arms(rows: pl.DataFrame, answers: pl.DataFrame) -> Iterator[Arm]:
     settled = rows_where(rows, pl.col("status") != Status.PENDING)
     weight = [name for name in rows.columns if name == "weight"]
-    compared = settled.select("row", "metric", "baseline_cost", "baseline_quality", *weight)
+    compared = settled.select("row", "metric", "baseline_cost", "baseline_quality", "judge_cost", *weight)
     joined = answers.join(compared, on="row").with_columns(measured=pl.lit(value=True))
     recorded = rows_where(joined, pl.col("pool").is_not_null())
     yield _routed(rows)
@@ -60,6 +68,7 @@ def _baseline(settled: pl.DataFrame) -> Arm:
         "metric",
         "baseline_cost",
         "baseline_quality",
+        "judge_cost",
         measured="baseline_measured",
         cost="baseline_cost",
         input=pl.coalesce("baseline_input", "input"),

@@ -30,7 +30,7 @@ _COLUMNS = {
     "request": "request_id",
 }
 PARTS = ("gold", "said", "counts")  # what scores of many answers together are made of, see `Score.parts`
-# Of outcomes; null counts as recorded. One that is judged has the judge's score of the routed answer, and no answer.
+# Of outcomes; null counts as recorded. One that is judged has the judge's score and cost, and no answer.
 RECORDED_ANSWER, SAMPLED, AGAIN, JUDGED = KINDS = ("recorded", "sampled", "again", "judged")
 _OUTCOMES: dict[str, pl.DataType | type[pl.DataType]] = {
     "row": pl.UInt32,
@@ -50,9 +50,9 @@ class Night(NamedTuple):
     """What the arms are made of. Costs are whole pico-USD; a request asked once for several rows counts on the first.
 
     `rows`, in input order: row, status, task, model, input, output, cost, measured (usage was reported), asked (the
-    first of its kind, and sent), answered, latency, metric, quality and its `PARTS`, by_policy (where the job has
-    a policy), baseline_model, baseline_estimate
-    (the same tokens at its price), baseline_cost (recorded, otherwise estimated), baseline_measured, of a recorded
+    first of its kind, and sent), judge_cost, answered, latency, metric, quality and its `PARTS`, by_policy (where the
+    job has a policy), baseline_model, baseline_estimate (the same tokens at its price), baseline_cost (recorded,
+    otherwise estimated), baseline_measured, of a recorded
     baseline answer, null without one, baseline_input, baseline_output, baseline_answered, baseline_latency,
     baseline_quality and its parts, and the columns of `groups`, which has the name of each in scopes. `answers`,
     recorded or sampled: row, model, kind, same (as the model's first answer), pool (the models that are recorded to
@@ -126,7 +126,7 @@ class _Digest:
         """Return the batch's rows and its recorded answers."""
         known = self._outcomes.filter(pl.col("row").is_between(self._start, self._start + batch.height - 1))
         recorded = known.filter(pl.col("kind") != JUDGED)
-        judged = known.filter(pl.col("kind") == JUDGED).select("row", judged="score")
+        judged = known.filter(pl.col("kind") == JUDGED).select("row", judged="score", judge_cost="cost_usd")
         numbered = batch.with_row_index("row", self._start).join(judged, on="row", how="left", maintain_order="left")
         if self._grader.uses_baseline:
             theirs = _first_time(recorded).select("row", baseline_model="model", baseline_answer="answer")
@@ -149,6 +149,7 @@ class _Digest:
             pl.col("input", "output").cast(pl.UInt32) * pl.col("first"),
             _pico("cost"),
             _pico("baseline_cost"),
+            _pico("judge_cost").fill_null(0),
             # Where nothing was asked, the cost is known to be nothing.
             (pl.col("usage").fill_null(UsageStatus.MEASURED) == UsageStatus.MEASURED).alias("measured"),
             (pl.col("first") & pl.col("usage").is_not_null()).alias("asked"),

@@ -23,6 +23,7 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("input_tokens", pa.int64(), "billed, cached ones included; a request shared by rows counts once"),
     ("output_tokens", pa.int64(), "billed, reasoning included"),
     ("cost_usd", _USD, "everything billed for the rows, failed attempts and escalations included; null without rows"),
+    ("judge_cost_usd", _USD, "the part of cost_usd, and of baseline_cost_usd, that the judge of these rows was billed"),
     ("cost_kind", pa.string(), "measured, when the usage of every row was; otherwise estimated"),
     ("measured_rows", pa.int64(), "rows whose usage was measured"),
     ("baseline_cost_usd", _USD, "the baseline's cost of the rows that this arm answered"),

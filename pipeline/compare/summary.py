@@ -53,6 +53,7 @@ def _bill(arm: Arm) -> _Figures:
         "input_tokens": lines.get_column("input").cast(pl.Int64).sum(),
         "output_tokens": lines.get_column("output").cast(pl.Int64).sum(),
         "cost_usd": cost,
+        "judge_cost_usd": _usd(lines.get_column("judge_cost")),
         "cost_kind": "measured" if measured == lines.height else "estimated",
         "measured_rows": measured,
         **saving,

@@ -89,7 +89,10 @@ async def ask_judge(
 
 
 def judged_outcomes(state: Path, job: Job, answers: Answers) -> pl.DataFrame | None:
-    """Return the judge's scores of the sampled rows, as outcomes of kind "judged"; None without a judge."""
+    """Return the judge's scores of the sampled rows and what they cost, as outcomes of kind "judged"; None without.
+
+    The cost is of both orders and all attempts, verdict or not; a request shared by rows counts on the first.
+    """
     path = state / "judge" / "cases.parquet"
     if not uses_judge(job) or not path.exists():
         return None
@@ -99,15 +102,20 @@ def judged_outcomes(state: Path, job: Job, answers: Answers) -> pl.DataFrame | N
     numbers = Settled.of(answers.records.find(ids)).record.tolist()
     found = read_settled(answers.connection, answers.path, ids, numbers)
     said: dict[tuple[int, bool], str | None] = {}
-    for row, ours_first, attempt in zip(asked["row"], asked["ours_first"], found, strict=True):
+    billed = dict.fromkeys(cases["row"], 0)
+    paid: set[bytes] = set()
+    for (row, ours_first, request_id, _), attempt in zip(asked.iter_rows(), found, strict=True):
         said[row, ours_first] = attempt and answers.complete(attempt).answer
-    scores = dict(cases.drop_nulls("score").select("row", "score").iter_rows())
+        if attempt is not None and request_id not in paid:
+            billed[row] += attempt.total_cost_pusd
+            paid.add(request_id)
+    scores: dict[int, float] = dict(cases.drop_nulls("score").select("row", "score").iter_rows())
     scores |= {
         row: score
         for row in asked["row"].unique()
         if (score := score_of(said.get((row, True)), said.get((row, False)))) is not None
     }
-    lines = [(row, JUDGED, score, JUDGED, 0 * PICO_USD) for row, score in sorted(scores.items())]
+    lines = [(row, JUDGED, scores.get(row), JUDGED, cost * PICO_USD) for row, cost in sorted(billed.items())]
     kinds: dict[str, Any] = {
         "row": pl.Int64,
         "model": pl.String,
