@@ -4,11 +4,13 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 
 import click
@@ -27,6 +29,8 @@ logger = logging.getLogger("rowroute")
 
 # Read when polars is imported. Batches are small: more threads would spend more CPU on each other than they save.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
+# Looking for plugins of pydantic reads the metadata of every installed package.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 # Of polars' allocator: batch follows batch, so memory given back to the system would be asked for again at once.
 os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:10000,muzzy_decay_ms:10000")
 
@@ -40,25 +44,44 @@ class _Commands(click.Group):
     """Turns the errors raised on purpose into messages and exit codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        came = _note_interrupts()
         try:
             return super().invoke(ctx)
-        except LockedError as error:
-            _say(f"rowroute: {error}")
-            sys.exit(_LOCKED)
-        except JobError as error:
-            for problem in error.problems:
-                _say(f"rowroute: {problem}")
-            sys.exit(_CANNOT_RUN)
-        except OSError as error:
-            _say(f"rowroute: {error.filename or 'file'}: {error.strerror}")
-            sys.exit(_CANNOT_RUN)
-        except KeyboardInterrupt:
-            sys.exit(_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception:  # noqa: BLE001 - Python's own exit code for it, 1, would say that the run finished
-            traceback.print_exc()
-            sys.exit(_DEFECT)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - Python's own exit code for it, 1, means finished
+            sys.exit(_INTERRUPTED if came or isinstance(error, KeyboardInterrupt) else _tell(error))
+
+
+def _note_interrupts() -> list[int]:
+    """Return what each SIGINT is added to: compiled code, modules on import above all, may make any error of it."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody wants it ignored
+        signal.signal(signal.SIGINT, note)
+    return came
+
+
+def _tell(error: Exception) -> int:
+    """Say what *error* is, and return the exit code for it."""
+    match error:
+        case LockedError():
+            _say(f"rowroute: {error}")
+            return _LOCKED
+        case JobError():
+            for problem in error.problems:
+                _say(f"rowroute: {problem}")
+            return _CANNOT_RUN
+        case OSError():
+            _say(f"rowroute: {error.filename or 'file'}: {error.strerror}")
+            return _CANNOT_RUN
+        case _:
+            traceback.print_exception(error)
+            return _DEFECT
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,6 +1,7 @@
 """The command from end to end, against a server on loopback."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -342,3 +343,17 @@ def test_rows_that_wait_for_a_slow_model_hold_up_no_other(tmp_path: Path) -> Non
     slow = [one.completion.t for one in exchanges if one.arrival.model == "big" and one.completion]
     fast = [one.arrival.t for one in exchanges if one.arrival.model == "m"]
     assert max(fast) < min(slow)
+
+
+def test_an_interrupt_is_one_whatever_comes_of_it(tmp_path: Path) -> None:
+    """Code that makes another error of Ctrl-C, as modules do on import, still ends the run as interrupted, exit code 130."""
+    (tmp_path / "odd_adapter.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    [None for _ in range(10**6)]\n"
+        "except KeyboardInterrupt:\n    raise ImportError('not loaded') from None\n"
+    )
+    job = make_job(tmp_path, "http://127.0.0.1:1/v1", rows=5)
+    job.file.write_text(job.file.read_text().replace('adapter = "openai"', 'adapter = "odd_adapter:Adapter"'))
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    done = subprocess.run(command(job), env=environment(PYTHONPATH=path), capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
