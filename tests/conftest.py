@@ -5,6 +5,9 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+# As the command has it, and read when polars is imported: several files of tests run at a time on few cores.
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
 settings.register_profile(
     "ci", derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )
