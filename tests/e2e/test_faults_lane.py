@@ -1,6 +1,6 @@
 """Faults that take minutes on a real clock, on a lane whose breaker and prices have a quicker one."""
 
-import time
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from decimal import Decimal
@@ -145,11 +145,18 @@ def test_a_version_is_no_other_model(asked: str, echo: str, other: bool) -> None
 @pytest.mark.anyio
 async def test_each_row_is_priced_by_the_time_it_was_sent(tmp_path: Path) -> None:
     """A price that changes in mid-run holds for the requests sent from then on, not for those under way."""
-    change = 0.0
     old, new = (Price(Decimal(amount), Decimal(amount)) for amount in (1, 2))
-    async with bench(tmp_path, rules(({}, {"latency_s": 0.1})), lambda at: old if at < change else new) as lane:
-        change = time.time() + 0.35  # 400 requests take twice as long at least, 64 at a time
-        await lane.ask(400)
+    priced, change = 0, math.inf
+
+    def price_at(at: float) -> Price:
+        nonlocal priced, change
+        priced += 1
+        if priced == 100:
+            change = at + 0.1  # while this one was under way
+        return old if at < change else new
+
+    async with bench(tmp_path, rules(({}, {"latency_s": 0.2})), price_at) as lane:
+        await lane.ask(300)
         attempts = lane.attempts()
     for attempt in attempts:
         per_token = 1_000_000 if attempt.started_at < change else 2_000_000  # pico-USD
