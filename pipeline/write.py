@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +64,18 @@ class Answers(NamedTuple):
     records: IdMap
     kept: Mapping[str, str] = {}  # hex request id -> answer, where the ledger keeps no texts
 
-    def complete(self, attempt: Attempt) -> Attempt:
+    def settled(self, request_ids: Sequence[bytes | None]) -> list[Attempt | None]:
+        """Return the final attempt at each request, with its answer; None where it is not settled, or there is none."""
+        asked = [(place, request_id) for place, request_id in enumerate(request_ids) if request_id is not None]
+        ids = as_ids(b"".join(request_id for _, request_id in asked))
+        records = Settled.of(self.records.find(ids)).record.tolist()
+        attempts: list[Attempt | None] = [None] * len(request_ids)
+        found = read_settled(self.connection, self.path, ids, records)
+        for (place, _), attempt in zip(asked, found, strict=True):
+            attempts[place] = attempt and self._complete(attempt)
+        return attempts
+
+    def _complete(self, attempt: Attempt) -> Attempt:
         """Return *attempt* with its answer, which may stand in the last output only."""
         if attempt.answer is not None or attempt.error_kind or not self.kept:
             return attempt
@@ -172,21 +183,11 @@ class _Part:
         names = ("request_id", "first", "model", "baseline", "problem", "row_id")
         self.rows = {name: _plain(rows[name]).to_pylist() for name in names}
         self._prices = prices
-        self.attempts = self._find(answers)
+        self.attempts = answers.settled(self.rows["request_id"])
         self.statuses = [
             Status.FAILED if problem else Status(attempt.status or "") if attempt else Status.PENDING
             for problem, attempt in zip(self.rows["problem"], self.attempts, strict=True)
         ]
-
-    def _find(self, answers: Answers) -> list[Attempt | None]:
-        asked = [place for place, request_id in enumerate(self.rows["request_id"]) if request_id is not None]
-        ids = as_ids(b"".join(self.rows["request_id"][place] for place in asked))
-        records = Settled.of(answers.records.find(ids)).record
-        attempts: list[Attempt | None] = [None] * len(self.rows["request_id"])
-        found = read_settled(answers.connection, answers.path, ids, records.tolist())
-        for place, attempt in zip(asked, found, strict=True):
-            attempts[place] = attempt and answers.complete(attempt)
-        return attempts
 
     def good_answers(self) -> Iterator[str | None]:
         """Yield the answer of each row that came out ok, None for the others."""

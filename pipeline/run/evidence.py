@@ -1,5 +1,6 @@
 """What the ledger of a job knows of several models on the same rows, and what another policy would change."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,28 +11,16 @@ import polars as pl
 
 from pipeline.compare import read_night
 from pipeline.errors import JobError
-from pipeline.identity import as_ids
-from pipeline.ledger import Settled, read_settled
 from pipeline.plan import BaselineOnly, PlanOptions, make_plan, read_rows, select_rows
-from pipeline.records import PICO_USD, Status
+from pipeline.records import PICO_USD
 from pipeline.render import Renderer
 from pipeline.run.night import Night, open_night
 from pipeline.run.options import RunOptions
-from pipeline.run.outcomes import recorded_outcomes
+from pipeline.run.outcomes import ANSWERED, answered, recorded_outcomes
 from pipeline.spec import AGREEMENT, ScoreRule
 from pipeline.write import Answers
 
 FEWEST_PAIRED = 50  # rows, below which a learned policy promises nothing
-_ANSWERED = frozenset({Status.OK, Status.TRUNCATED})
-_OUTCOME: dict[str, Any] = {
-    "row": pl.Int64,
-    "model": pl.String,
-    "answer": pl.String,
-    "cost_usd": pl.Decimal(18, 12),
-    "input_tokens": pl.Int64,
-    "output_tokens": pl.Int64,
-    "latency_s": pl.Float64,
-}
 
 
 class Evidence(NamedTuple):
@@ -61,7 +50,7 @@ def gather_evidence(options: RunOptions, reference: str) -> Evidence:
         for model in models:
             if model in night.catalogue.models:
                 lines = list(_answered_by(night, model, plan.summary.rows, answers, Path(scratch) / "model"))
-                told.append(pl.DataFrame(lines, schema=_OUTCOME, orient="row"))
+                told.append(pl.DataFrame(lines, schema=ANSWERED, orient="row"))
         job = night.job
         if not job.score_rules:
             job = job.model_copy(update={"score": [ScoreRule(scorer=AGREEMENT)]})
@@ -79,22 +68,13 @@ def _answered_by(night: Night, model: str, rows: int, answers: Answers, folder: 
     """Yield what *model* itself answered to the very requests that the rows would make of it."""
     job = night.job.model_copy(update={"route": night.job.route.model_copy(update={"baseline": model})})
     known = PlanOptions(known=night.done.records, baseline=BaselineOnly(range(rows)))
-    start = 0
+    numbers = itertools.count()
     for batch in read_rows(make_plan(job, night.source, night.catalogue, folder, known).rows_path):
-        asked = batch["request_id"].to_pylist()
-        places = [place for place, request in enumerate(asked) if request is not None]
-        ids = as_ids(b"".join(asked[place] for place in places))
-        records = Settled.of(answers.records.find(ids)).record.tolist()
-        found = read_settled(answers.connection, answers.path, ids, records)
-        for place, attempt in zip(places, found, strict=True):
+        for attempt in answers.settled(batch["request_id"].to_pylist()):
+            row = next(numbers)
             # The answer to a row that escalated is another model's.
             if attempt is not None and attempt.model == model:
-                complete = answers.complete(attempt)
-                said = (complete.answer or "") if complete.status in _ANSWERED else ""
-                cost = attempt.total_cost_pusd * PICO_USD
-                sizes = attempt.input_tokens, attempt.output_tokens, attempt.latency_s
-                yield (start + place, model, said, cost, *sizes)
-        start += batch.num_rows
+                yield answered(row, model, attempt)
 
 
 def _prompts(night: Night) -> pl.DataFrame:

@@ -17,13 +17,14 @@ from pipeline.errors import JobError
 from pipeline.files import whole_file
 from pipeline.identity import IdMap, as_ids, request_hasher
 from pipeline.lanes import Counters, StopSignal
-from pipeline.ledger import Run, Settled, read_settled
+from pipeline.ledger import Run
 from pipeline.plan import SPOOL_SCHEMA, Group, Plan, Spool, read_rows, select_rows, take_rows
 from pipeline.records import PICO_USD, Parameters, Request
 from pipeline.render import Renderer
 from pipeline.run.asking import ask_here
 from pipeline.run.batching import begun_for
 from pipeline.run.night import Night
+from pipeline.run.outcomes import said
 from pipeline.run.shadow import SAMPLED, Shadow, shadow_outcomes
 from pipeline.scorers.judge import SYSTEM, Case, Verdict, message, score_of
 from pipeline.spec import JUDGE, Job
@@ -98,14 +99,12 @@ def judged_outcomes(state: Path, job: Job, answers: Answers) -> pl.DataFrame | N
         return None
     cases = pl.read_parquet(path)
     asked = cases.drop_nulls("request_id")
-    ids = as_ids(b"".join(asked["request_id"]))
-    numbers = Settled.of(answers.records.find(ids)).record.tolist()
-    found = read_settled(answers.connection, answers.path, ids, numbers)
-    said: dict[tuple[int, bool], str | None] = {}
+    found = answers.settled(asked["request_id"].to_list())
+    verdicts: dict[tuple[int, bool], str | None] = {}
     billed = dict.fromkeys(cases["row"], 0)
     paid: set[bytes] = set()
     for (row, ours_first, request_id, _), attempt in zip(asked.iter_rows(), found, strict=True):
-        said[row, ours_first] = attempt and answers.complete(attempt).answer
+        verdicts[row, ours_first] = attempt and attempt.answer
         if attempt is not None and request_id not in paid:
             billed[row] += attempt.total_cost_pusd
             paid.add(request_id)
@@ -113,7 +112,7 @@ def judged_outcomes(state: Path, job: Job, answers: Answers) -> pl.DataFrame | N
     scores |= {
         row: score
         for row in asked["row"].unique()
-        if (score := score_of(said.get((row, True)), said.get((row, False)))) is not None
+        if (score := score_of(verdicts.get((row, True)), verdicts.get((row, False)))) is not None
     }
     lines = [(row, JUDGED, scores.get(row), JUDGED, cost * PICO_USD) for row, cost in sorted(billed.items())]
     kinds: dict[str, Any] = {
@@ -186,15 +185,8 @@ def _routed(plan: Plan, rows: list[int], answers: Answers) -> dict[int, str]:
     wanted, start = set(rows), 0
     for batch in read_rows(plan.rows_path):
         numbers = [row for row in range(start, start + batch.num_rows) if row in wanted]
-        requests = [batch["request_id"][row - start].as_py() for row in numbers]
-        asked = [(row, request) for row, request in zip(numbers, requests, strict=True) if request is not None]
-        ids = as_ids(b"".join(request for _, request in asked))
-        records = Settled.of(answers.records.find(ids)).record.tolist()
-        attempts = read_settled(answers.connection, answers.path, ids, records)
-        for (row, _), attempt in zip(asked, attempts, strict=True):
-            if attempt is not None:
-                good = attempt.status in ("ok", "truncated")
-                found[row] = (answers.complete(attempt).answer or "") if good else ""
+        attempts = answers.settled([batch["request_id"][row - start].as_py() for row in numbers])
+        found |= {row: said(attempt) for row, attempt in zip(numbers, attempts, strict=True) if attempt is not None}
         start += batch.num_rows
     return found
 

@@ -10,14 +10,15 @@ import pyarrow.parquet as pq
 
 from pipeline.catalogue import Catalogue, cost_pusd, price_at
 from pipeline.files import whole_file
-from pipeline.ledger import all_answers
+from pipeline.ledger import Attempt, all_answers
 from pipeline.plan import Plan, read_rows
 from pipeline.recorded import RECORDING_SCHEMA, Recordings
-from pipeline.records import PICO_USD, Usage
+from pipeline.records import PICO_USD, Status, Usage
 from pipeline.run.routes import RECORDED
 from pipeline.write import Answers
 
-_OUTCOMES: dict[str, pl.DataType | type[pl.DataType]] = {
+Schema = dict[str, pl.DataType | type[pl.DataType]]
+ANSWERED: Schema = {
     "row": pl.Int64,
     "model": pl.String,
     "answer": pl.String,
@@ -25,9 +26,19 @@ _OUTCOMES: dict[str, pl.DataType | type[pl.DataType]] = {
     "input_tokens": pl.Int64,
     "output_tokens": pl.Int64,
     "latency_s": pl.Float64,
-    "score": pl.Float64,
-    "score_kind": pl.String,
 }
+_OUTCOMES: Schema = {**ANSWERED, "score": pl.Float64, "score_kind": pl.String}
+
+
+def said(attempt: Attempt) -> str:
+    """Return what came of a request: its answer, which may be cut short, and nothing where it failed."""
+    return (attempt.answer or "") if attempt.status in (Status.OK, Status.TRUNCATED) else ""
+
+
+def answered(row: int, model: str, attempt: Attempt) -> tuple[Any, ...]:
+    """Return the values of `ANSWERED`. A model that failed has said nothing, and is billed what it cost."""
+    sizes = (attempt.input_tokens, attempt.output_tokens, attempt.latency_s)
+    return (row, model, said(attempt), attempt.total_cost_pusd * PICO_USD, *sizes)
 
 
 def recorded_outcomes(catalogue: Catalogue, rows_path: Path, at: datetime | None = None) -> pl.DataFrame | None:

@@ -7,16 +7,13 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from pipeline.catalogue import Catalogue
-from pipeline.identity import as_ids
-from pipeline.ledger import Attempt, Settled, read_settled
 from pipeline.plan import BaselineOnly, Group, Plan, PlanOptions, draw_sample, make_plan, read_rows
 from pipeline.readers import Source
-from pipeline.records import PICO_USD, Status
+from pipeline.run.outcomes import ANSWERED, answered
 from pipeline.spec import Job
 from pipeline.write import Answers
 
 SAMPLED, AGAIN = "sampled", "again"
-_ANSWERED = frozenset({Status.OK, Status.TRUNCATED})
 
 
 class Shadow(NamedTuple):
@@ -66,35 +63,14 @@ def plan_shadow(job: Job, source: Source, catalogue: Catalogue, plan: Plan, opti
 def shadow_outcomes(shadow: Shadow, answers: Answers) -> pl.DataFrame | None:
     """Return what the baselines said on the sampled rows, None without a sample."""
     lines = [line for kind, plan in shadow.plans.items() for line in _lines(kind, plan.rows_path, shadow.rows, answers)]
-    schema: dict[str, Any] = {
-        "row": pl.Int64,
-        "model": pl.String,
-        "answer": pl.String,
-        "cost_usd": pl.Decimal(18, 12),
-        "input_tokens": pl.Int64,
-        "output_tokens": pl.Int64,
-        "latency_s": pl.Float64,
-        "kind": pl.String,
-    }
-    return pl.DataFrame(lines, schema=schema, orient="row") if shadow.plans else None
+    return pl.DataFrame(lines, schema={**ANSWERED, "kind": pl.String}, orient="row") if shadow.plans else None
 
 
 def _lines(kind: str, rows_path: Path, rows: list[int], answers: Answers) -> Iterator[tuple[Any, ...]]:
-    start = 0
+    numbers = iter(rows)
     for batch in read_rows(rows_path):
-        places = [place for place, request in enumerate(batch["request_id"].to_pylist()) if request is not None]
-        ids = as_ids(b"".join(batch["request_id"].drop_null().to_pylist()))
-        records = Settled.of(answers.records.find(ids)).record.tolist()
-        found = read_settled(answers.connection, answers.path, ids, records)
-        models = batch["model"].to_pylist()
-        for place, attempt in zip(places, found, strict=True):
+        found = answers.settled(batch["request_id"].to_pylist())
+        for model, attempt in zip(batch["model"].to_pylist(), found, strict=True):
+            row = next(numbers)
             if attempt is not None:
-                yield _line(rows[start + place], models[place], answers.complete(attempt), kind)
-        start += batch.num_rows
-
-
-def _line(row: int, model: str, attempt: Attempt, kind: str) -> tuple[Any, ...]:
-    # A baseline that failed has said nothing, and is billed what it cost.
-    said = (attempt.answer or "") if attempt.status in _ANSWERED else ""
-    cost = attempt.total_cost_pusd * PICO_USD
-    return (row, model, said, cost, attempt.input_tokens, attempt.output_tokens, attempt.latency_s, kind)
+                yield (*answered(row, model, attempt), kind)
