@@ -37,7 +37,6 @@ class Shared(NamedTuple):
     counters: Counters
     stop: StopSignal
     rng: random.Random
-    repairs: bool = True  # whether an answer of a wrong form is asked for once more
 
     async def end_when_drained(self, work: anyio.CancelScope) -> None:
         """Once the run is to stop, end it when nothing is under way, though some may wait for their turn at a limit."""
@@ -124,7 +123,7 @@ class Case:
         return next_step(
             result,
             self.tries,
-            policy=policy if self.shared.repairs and self.route.is_worth_repairing else policy._replace(max_repairs=0),
+            policy=policy if self.route.is_worth_repairing else policy._replace(max_repairs=0),
             weakness=weak,
             can_escalate=self._next_route() is not None,
             rng=self.shared.rng,
@@ -205,10 +204,7 @@ class Case:
             shared.budget.settle(worst, cost)
         if not (isinstance(result, CallError) and result.kind in _REFUSED):
             route.open_up()
-        shared.counters.attempts += 1
-        shared.counters.spent_pusd += cost
-        shared.counters.other_models.update([other] if other else ())
-        self.spent_pusd += cost
+        self._count(cost, other)
         if latency_s is None:
             latency_s = time.monotonic() - began
         return Tried(self.attempts, route.model.name, result, started_at, latency_s, usage, cost, other)
@@ -243,6 +239,14 @@ class Case:
         self.shared.counters.count_input(usage, billed.saved_by_cache(usage, started_at, batch=batch))
         return usage, billed.cost(usage, started_at, batch=batch), other
 
+    def _count(self, cost: int, other: str | None) -> None:
+        """Count what an attempt has cost, and who else answered it."""
+        self.spent_pusd += cost
+        counters = self.shared.counters
+        counters.attempts += 1
+        counters.spent_pusd += cost
+        counters.other_models.update([other] if other else ())
+
     async def take(self, result: Answer | CallError, batch: str, started_at: float) -> bool:
         """Judge what came in *batch*, asked at *started_at*; False when `settle` is to go on from it."""
         usage, cost, other = _NO_USAGE, 0, None
@@ -250,11 +254,7 @@ class Case:
             result = self.tidied(result)
             usage, cost, other = self._bill(result, started_at, batch=True)
         self.attempts += 1
-        self.spent_pusd += cost
-        counters = self.shared.counters
-        counters.attempts += 1
-        counters.spent_pusd += cost
-        counters.other_models.update([other] if other else ())
+        self._count(cost, other)
         # How long it took says nothing of the model: a latency of 0 counts as unknown.
         tried = Tried(self.attempts, self.route.model.name, result, started_at, 0.0, usage, cost, other, batch)
         step = self.judge(tried)

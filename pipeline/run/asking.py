@@ -42,7 +42,10 @@ async def ask_here(
     dispatched: Dispatched | None = None
     async with AsyncExitStack() as stack:
         setting = Setting(
-            night.state, used_today=lambda: _used_today(connection, night), off_peak=night.options.off_peak
+            night.state,
+            used_today=lambda: _used_today(connection, night),
+            off_peak=night.options.off_peak,
+            repairs=night.job.output.repair,
         )
         routes = await open_routes(stack, night.catalogue, credentials, plan.parameters, setting)
         put_at_risk(connection, run, min(_places(routes), sum(group.requests for group in groups)))
@@ -63,7 +66,6 @@ async def ask_here(
                 counters=counters,
                 stop=stop,
                 rng=random.Random(),
-                repairs=night.job.output.repair,
             )
             group.start_soon(heed_signals, group.cancel_scope, stop, night.options.grace_s)
             group.start_soon(watch, night.options, counters, sum(group.requests for group in groups))

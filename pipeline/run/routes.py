@@ -42,6 +42,7 @@ class Setting(NamedTuple):
     processes: int = 1
     used_today: Callable[[], Mapping[str, Used]] = dict  # called only where a limit a day is declared
     off_peak: bool = False  # whether no request may start in dear hours
+    repairs: bool = True  # whether an answer of a wrong form is asked for once more
 
 
 def preflight(catalogue: Catalogue, models: Iterable[str]) -> dict[str, Credentials]:
@@ -95,7 +96,8 @@ async def open_routes(
         policy = RetryPolicy(
             max_attempts=provider.max_attempts,
             max_retry_after_s=provider.max_retry_after_s,
-            max_repairs=0 if provider.adapter == RECORDED else 1,  # a recording would only say the same once more
+            # A recording would only say the same once more.
+            max_repairs=int(setting.repairs and provider.adapter != RECORDED),
         )
         ask_with: Callable[[Parameters], Ask] | None = None
         if provider.adapter == RECORDED:

@@ -199,7 +199,13 @@ async def _ask(task: Task, pipe: Connection, counters: Counters) -> Dispatched:
     ended: Dispatched | None = None
     with closing(connect(path, task.job)) as connection:
         async with AsyncExitStack() as stack:
-            setting = Setting(task.ledger.parent, share.of, lambda: task.used_today, off_peak=task.off_peak)
+            setting = Setting(
+                task.ledger.parent,
+                share.of,
+                used_today=lambda: task.used_today,
+                off_peak=task.off_peak,
+                repairs=task.repairs,
+            )
             routes = await open_routes(stack, task.catalogue, task.credentials, task.parameters, setting)
             async with (
                 open_ledger(connection, path, task.run, nothing_comes=counters.nothing_comes) as ledger,
@@ -214,7 +220,6 @@ async def _ask(task: Task, pipe: Connection, counters: Counters) -> Dispatched:
                     counters=counters,
                     stop=stop,
                     rng=random.Random(),
-                    repairs=task.repairs,
                 )
                 group.start_soon(_obey, pipe, group.cancel_scope, stop, task.grace_s)
                 group.start_soon(_tell, pipe, counters)
