@@ -122,12 +122,12 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _options(given: dict[str, Any]) -> Any:
     """Return RunOptions of what was given on the command line."""
+    # Modules stay, and rows come and go in large numbers without cycles: the collector would look at both in vain.
+    gc.set_threshold(100_000, 50, 50)
     from pipeline.plan import Selection
     from pipeline.run import RunOptions
 
-    # Rows come and go in large numbers and without cycles: the collector would look at them in vain.
     gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
 
     level = logging.INFO if given.pop("verbose") else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)

@@ -91,11 +91,12 @@ def _baseline(settled: pl.DataFrame) -> Arm:
 
 def _single(name: str, recorded: pl.DataFrame, models: pl.DataFrame, rows: int) -> Arm:
     """Take the first of *models* in each pool: the rows that the same models answered."""
+    if not recorded.height:
+        return Arm(name, None, recorded, ("no recorded answers to choose from",))
     chosen = models.group_by("pool", maintain_order=True).first().select("pool", "model")
     lines = recorded.join(chosen, on=["pool", "model"])
     notes = {
-        "no recorded answers to choose from": not recorded.height,
-        "no scored recorded answers to choose from": recorded.height and not lines.height,
+        "no scored recorded answers to choose from": not lines.height,
         f"rows with answers to choose from: {lines.height:,} of {rows:,}": 0 < lines.height < rows,
     }
     return Arm(name, _names(lines.get_column("model")), lines, _true(notes))

@@ -15,6 +15,9 @@ def mix_of(best: Arm, cheapest: Arm, settled: pl.DataFrame) -> Arm:
     A router that is worth its name beats it: the mix needs no look at the row. Costs and scores are the expected ones,
     on the rows that both models answered.
     """
+    nothing = Arm("single_mix", None, best.lines.clear(), ("no two models to mix",))
+    if not best.lines.height or not cheapest.lines.height:
+        return nothing
     both = best.lines.join(
         cheapest.lines.select("row", *(pl.col(name).alias(f"cheap_{name}") for name in _MIXED), cheap_ok="answered"),
         on="row",
@@ -29,7 +32,7 @@ def mix_of(best: Arm, cheapest: Arm, settled: pl.DataFrame) -> Arm:
         **{part: pl.lit(None) for part in PARTS},
     ).with_columns(pl.col("cost", "input", "output").round().cast(pl.Int64))
     if not lines.height:
-        return Arm("single_mix", None, lines, ("no two models to mix",))
+        return nothing
     mixed = f"{share:.1%} of the rows on the best single model, the others on the cheapest"
     gain = _gain(routed, lines)
     name = f"{best.model} / {cheapest.model}"
