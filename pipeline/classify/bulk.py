@@ -79,7 +79,7 @@ class JobClassifier:
         if systems is not None:
             both = pl.concat_str(systems.gather(rows), sample, separator="\n\n", ignore_nulls=True)
             sample = pl.select(both).to_series()
-        verdict = _vote(sample, _JOB_NEARLY_AGREES)
+        verdict = _verdict(classify(sample), _JOB_NEARLY_AGREES)
         if verdict is None or verdict.share >= _JOB_AGREES:
             return verdict
         return verdict if classify(pl.Series([self._template]))["task"][0] == verdict.task else None
@@ -121,19 +121,29 @@ def _voted(
     frame = pl.DataFrame({"text": texts.gather(rows), "row": rows}).select("row", like)
     large = (pl.len() >= _GROUP_ROWS) if len(verdicts) < _MOST_GROUPS else pl.lit(value=False)
     known = pl.col("like").first().is_in(list(verdicts))
-    groups = frame.group_by("like", maintain_order=True).agg("row", chosen=large | known).filter("chosen")
-    for name, group in zip(groups["like"].to_list(), groups["row"], strict=True):
-        its_rows = group.to_numpy()
-        if name not in verdicts:
-            verdicts[name] = _vote(texts.gather(_sample(its_rows)), _GROUP_AGREES)
+    found = frame.group_by("like", maintain_order=True).agg("row", chosen=large | known).filter("chosen")
+    groups = dict(zip(found["like"].to_list(), (group.to_numpy() for group in found["row"]), strict=True))
+    samples = {name: texts.gather(_sample(its_rows)) for name, its_rows in groups.items() if name not in verdicts}
+    verdicts.update(zip(samples, _votes(list(samples.values()), _GROUP_AGREES), strict=True))
+    for name, its_rows in groups.items():
         verdict = verdicts[name]
         if verdict is not None:
             yield its_rows, verdict
 
 
-def _vote(texts: pl.Series, agree: float) -> _Verdict | None:
-    """Return the task that most of *texts* have, weighed by confidence, or None where too few *agree*."""
-    votes = classify(texts).group_by("task").agg(pl.col("confidence").sum())
+def _votes(samples: list[pl.Series], agree: float) -> Iterator[_Verdict | None]:
+    """Yield the verdict of each sample; all are labelled in one call, which has some milliseconds of its own."""
+    labels = classify(pl.concat(samples)) if samples else None
+    start = 0
+    for sample in samples:
+        assert labels is not None
+        yield _verdict(labels[start : start + len(sample)], agree)
+        start += len(sample)
+
+
+def _verdict(labels: pl.DataFrame, agree: float) -> _Verdict | None:
+    """Return the task that most of *labels* name, weighed by confidence, or None where too few *agree*."""
+    votes = labels.group_by("task").agg(pl.col("confidence").sum())
     if not len(votes):
         return None
     task, most = votes.sort("confidence", "task", descending=True).row(0)
