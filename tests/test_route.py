@@ -274,7 +274,8 @@ def test_cap_that_nothing_meets_falls_back_to_the_budget_tier() -> None:
 def test_cap_may_be_used_up_to_the_last_digit() -> None:
     """A model whose output alone costs exactly the cap is within it when its input is free."""
     models = {"m": a_model(input_usd_per_mtok="0", output_usd_per_mtok="10")}
-    job = a_job(models, max_cost_usd="0.001", table={"budget": {"code": "m"}})
+    # In every tier, as the prices of other models may follow the hours.
+    job = a_job(models, max_cost_usd="0.001", table={tier: {"code": "m"} for tier in Tier})
     assert routed_one(job, "code", "easy", False, 500)["reason"] == "budget code"
     assert "none costs at most" in routed_one(job, "code", "easy", False, 500, max_output_tokens=101)["reason"]
 
