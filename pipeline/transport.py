@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
+from pipeline.deadlines import Deadlines
 from pipeline.errors import CallError, ErrorKind, JobError
 from pipeline.records import HttpRequest, HttpResponse
 
@@ -25,19 +25,11 @@ _SPARE_FILES: Final = 100  # descriptors kept for the ledger, the spool and the 
 
 
 @asynccontextmanager
-async def open_session(max_connections: int) -> AsyncIterator[aiohttp.ClientSession]:
-    """Open one connection pool for the length of a run."""
-    connector = aiohttp.TCPConnector(limit=max_connections, ttl_dns_cache=300)
-    # Proxies and .netrc of the environment are ignored: a key goes to the host it was given for, and nowhere else.
-    async with aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        # Unpacked here, where no more is unpacked than may be kept.
-        headers={"Accept-Encoding": "gzip"},
-        auto_decompress=False,
-    ) as session:
-        yield session
+async def open_connections(most: int) -> AsyncIterator[aiohttp.TCPConnector]:
+    """Open a pool of at most so many connections for the length of a run."""
+    connections = aiohttp.TCPConnector(limit=most, ttl_dns_cache=300)
+    async with connections:
+        yield connections
 
 
 def connection_limit(wanted: int) -> int:
@@ -88,17 +80,27 @@ def _is_link_local(host: str) -> bool:
 
 
 class Endpoint:
-    """One provider's base URL with its headers."""
+    """One provider's base URL with its headers. Make it inside the event loop; it lasts as long as its connections."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, base_url: URL, headers: Mapping[str, str], timeout_s: float
+        self, connections: aiohttp.TCPConnector, base_url: URL, headers: Mapping[str, str], timeout_s: float
     ) -> None:
-        self._session = session
         self._base = str(base_url)
         self._urls: dict[str, URL] = {}
-        # The key lives in these headers only; an aiohttp error that carries them never leaves this module.
-        self._headers = CIMultiDict(headers)
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(_CONNECT_S, timeout_s))
+        self._deadlines = Deadlines(timeout_s)
+        # Each endpoint has a session of its own, which alone holds the key, in its headers; an aiohttp error that
+        # carries them never leaves this module. Proxies and .netrc of the environment are ignored: a key goes to the
+        # host it was given for, and nowhere else.
+        self._session = aiohttp.ClientSession(
+            connector=connections,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_S, timeout_s)),
+            # Unpacked here, where no more is unpacked than may be kept.
+            headers={"Accept-Encoding": "gzip", **headers},
+            auto_decompress=False,
+        )
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send *request* and return the whole answer, whatever its status.
@@ -106,21 +108,24 @@ class Endpoint:
         Raises:
             CallError: TRANSPORT or TIMEOUT when no whole answer came, BAD_BODY when it is too large.
         """
-        url = self._urls.get(request.path) or self._url(request.path)
         with _as_call_errors():
-            async with self._session.request(
-                request.method,
-                url,
-                data=request.body,
-                headers=self._headers,
-                timeout=self._timeout,
-                allow_redirects=False,
-            ) as response:
-                return await _whole(response)
+            return await self._deadlines.keep(self._exchange(request))
+
+    async def _exchange(self, request: HttpRequest) -> HttpResponse:
+        response = await self._session.request(
+            request.method,
+            self._urls.get(request.path) or self._url(request.path),
+            data=request.body,
+            allow_redirects=False,
+        )
+        try:
+            return await _whole(response)
+        finally:
+            response.release()  # which closes the connection where the answer did not end
 
     async def send_file(self, path: str, file: Path, content_type: str) -> HttpResponse:
         """POST the content of *file*, however large, and return the whole answer. Raises CallError like `send`."""
-        headers = {**self._headers, "content-type": content_type}
+        headers = {"content-type": content_type}
         with _as_call_errors(), file.open("rb") as body:
             async with self._session.post(
                 URL(self._base + path), data=body, headers=headers, timeout=_FILE_TIMEOUT, allow_redirects=False
@@ -137,7 +142,7 @@ class Endpoint:
             async with self._session.get(
                 URL(self._base + request.path),
                 # A size nobody bounds is not unpacked: it comes as it is.
-                headers={**self._headers, "Accept-Encoding": "identity"},
+                headers={"Accept-Encoding": "identity"},
                 timeout=_FILE_TIMEOUT,
                 allow_redirects=False,
             ) as response:

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +20,7 @@ from pipeline.providers import find_adapter
 from pipeline.providers.batches import Line, Phase, Remote, find_batch_dialect
 from pipeline.providers.batches.openai import OpenAIBatches
 from pipeline.records import HttpResponse, Model, Parameters, Request
-from pipeline.transport import Endpoint
+from pipeline.transport import Endpoint, open_connections
 from tests.builders import a_request
 
 MODEL = Model("m", "p", 1000, ())
@@ -197,9 +196,9 @@ async def test_a_batch_without_a_mark_is_known_by_time_and_size(tmp_path: Path) 
     from pipeline.ledger import Batch, BatchState
 
     batch = Batch("i", "m", BatchState.ASKED, 7, "", 0, None, 1, 1000.0, asked_at=1000.0)
-    async with aiohttp.ClientSession() as session:
+    async with open_connections(1) as connections:
         client = BatchClient(
-            Endpoint(session, URL("http://127.0.0.1:1"), {}, 1), find_batch_dialect("anthropic"),
+            Endpoint(connections, URL("http://127.0.0.1:1"), {}, 1), find_batch_dialect("anthropic"),
             find_adapter("openai"), PARAMETERS,
         )  # fmt: skip
         ours = Remote("b1", Phase.RUNNING, "in_progress", created_at=1001.0, requests=7)

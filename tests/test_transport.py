@@ -13,7 +13,7 @@ from yarl import URL
 
 from pipeline.errors import CallError, ErrorKind, JobError
 from pipeline.records import HttpRequest
-from pipeline.transport import MAX_BODY_BYTES, Endpoint, check_base_url, open_session
+from pipeline.transport import MAX_BODY_BYTES, Endpoint, check_base_url, open_connections
 
 KEY = "sk-CANARY-transport"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -30,8 +30,8 @@ async def endpoint(handler: Handler, *, timeout_s: float = 5) -> AsyncIterator[E
     await site.start()
     host, port = runner.addresses[0][:2]
     try:
-        async with open_session(10) as session:
-            yield Endpoint(session, URL(f"http://{host}:{port}"), {"Authorization": f"Bearer {KEY}"}, timeout_s)
+        async with open_connections(10) as connections:
+            yield Endpoint(connections, URL(f"http://{host}:{port}"), {"Authorization": f"Bearer {KEY}"}, timeout_s)
     finally:
         await runner.cleanup()
 
@@ -129,9 +129,9 @@ async def test_a_cut_connection_may_have_been_paid() -> None:
 @pytest.mark.anyio
 async def test_nobody_there_is_not_paid() -> None:
     """A refused connection is a transport failure that nobody paid for."""
-    async with open_session(10) as session:
+    async with open_connections(10) as connections:
         with pytest.raises(CallError) as caught:
-            await Endpoint(session, URL("http://127.0.0.1:1"), {}, 5).send(HttpRequest("/x", b"{}"))
+            await Endpoint(connections, URL("http://127.0.0.1:1"), {}, 5).send(HttpRequest("/x", b"{}"))
     assert (caught.value.kind, caught.value.maybe_paid) == (ErrorKind.TRANSPORT, False)
 
 

@@ -21,7 +21,7 @@ from pipeline.recorded import Recordings
 from pipeline.records import Model, Parameters, Price, Request
 from pipeline.run.keys import read_key
 from pipeline.steps import RetryPolicy
-from pipeline.transport import Endpoint, check_base_url, connection_limit, open_session
+from pipeline.transport import Endpoint, check_base_url, connection_limit, open_connections
 
 logger = logging.getLogger(__name__)
 RECORDED, LOCAL = "recorded", "local"
@@ -87,10 +87,10 @@ async def open_routes(
     limit = connection_limit(sum(wanted))
     if limit < sum(wanted):
         logger.warning("%d of the %d requests at a time: more files may not be open (ulimit -n)", limit, sum(wanted))
-    session = await stack.enter_async_context(open_session(limit))
+    connections = await stack.enter_async_context(open_connections(limit))
     routes: dict[str, Route] = {}
-    for (name, (provider, key)), connections in zip(credentials.items(), fair_shares(limit, wanted), strict=True):
-        pool = Pool(concurrency=connections, processes=setting.processes)
+    for (name, (provider, key)), places in zip(credentials.items(), fair_shares(limit, wanted), strict=True):
+        pool = Pool(concurrency=places, processes=setting.processes)
         models = [model for model in catalogue.models.values() if model.provider == name]
         quotas = _quotas(provider, models, setting)
         policy = RetryPolicy(
@@ -108,8 +108,8 @@ async def open_routes(
                 endpoint = provider._replace(adapter="openai", base_url=url)
             else:
                 endpoint = provider
-            ask, batches = _remote(session, endpoint, key, parameters)
-            ask_with = functools.partial(_asking, session, endpoint, key)
+            ask, batches = _remote(connections, endpoint, key, parameters)
+            ask_with = functools.partial(_asking, connections, endpoint, key)
         service = Service(name, pool, ask, policy, is_remote=provider.adapter != RECORDED)
         service.batches, service.poll_s, service.ask_with = batches, provider.batch_poll_s, ask_with
         for model in models:
@@ -161,17 +161,17 @@ def _recorded(provider: ProviderEntry) -> Ask:
     return ask
 
 
-def _asking(session: aiohttp.ClientSession, provider: ProviderEntry, key: str | None, parameters: Parameters) -> Ask:
+def _asking(connections: aiohttp.TCPConnector, provider: ProviderEntry, key: str | None, parameters: Parameters) -> Ask:
     """Return how *provider* is asked with other parameters than those of the job."""
-    return _remote(session, provider, key, parameters)[0]
+    return _remote(connections, provider, key, parameters)[0]
 
 
 def _remote(
-    session: aiohttp.ClientSession, provider: ProviderEntry, key: str | None, parameters: Parameters
+    connections: aiohttp.TCPConnector, provider: ProviderEntry, key: str | None, parameters: Parameters
 ) -> tuple[Ask, BatchClient | None]:
     adapter: Adapter = find_adapter(provider.adapter)
     url = check_base_url(f"providers.{provider.name}", provider.base_url or "")
-    endpoint = Endpoint(session, url, {**provider.headers, **adapter.headers(key)}, provider.timeout_s)
+    endpoint = Endpoint(connections, url, {**provider.headers, **adapter.headers(key)}, provider.timeout_s)
     encode, decode, send = adapter.encode, adapter.decode, endpoint.send
 
     async def ask(request: Request, model: Model) -> Reply:
