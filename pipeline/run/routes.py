@@ -21,7 +21,7 @@ from pipeline.recorded import Recordings
 from pipeline.records import Model, Parameters, Request
 from pipeline.run.keys import read_key
 from pipeline.steps import RetryPolicy
-from pipeline.transport import Endpoint, check_base_url, connection_limit, open_connections
+from pipeline.transport import Endpoint, check_base_url, check_headers, connection_limit, open_connections
 
 logger = logging.getLogger(__name__)
 RECORDED, LOCAL = "recorded", "local"
@@ -63,6 +63,7 @@ def preflight(catalogue: Catalogue, models: Iterable[str]) -> dict[str, Credenti
                 if provider.batch is not None:
                     find_batch_dialect(provider.batch)
                 check_base_url(f"providers.{name}", provider.base_url or "")
+                check_headers(f"providers.{name}.headers", provider.headers)
                 for model in (model for model in needed if model.provider == name):
                     adapter.encode(_TRIAL, model, _TRIAL_PARAMETERS)
         except JobError as error:
