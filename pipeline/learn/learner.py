@@ -42,10 +42,16 @@ class Learner:
         level_strength, level_left_out = self._best(level)
         by_subject = self._left_out_by_subject(differences)
         patterns = Patterns.of(scores)
-        view = best_view(patterns, self._design.ridge, differences, by_subject)
+        words_strength, by_words = self._best(differences)
+        view = best_view(patterns, self._design.ridge, differences, by_subject, by_words)
         expected = np.clip(level_left_out + view.left_out, 0.0, 1.0)
         left_out = Expectation(expected, self._left_out_by_subject(costs))
-        parts = [(self._subjects, _SUBJECT_STRENGTH), (level, level_strength), (patterns.members, view.strength)]
+        parts = [
+            (self._subjects, _SUBJECT_STRENGTH),
+            (patterns.members, view.strength),
+            (level, level_strength),
+            (differences, words_strength),
+        ]
         predictor = Predictor(
             words=self._design.words,
             linear=self._design.linear(parts),
@@ -54,6 +60,7 @@ class Learner:
             subject_scores=self._means(differences) * view.subject_share + view.constant,
             subject_costs=self._means(costs),
             pattern_scores=patterns.centres * view.pattern_share,
+            words_share=view.words_share,
         )
         return Learned(predictor, left_out)
 

@@ -36,39 +36,43 @@ class Patterns(NamedTuple):
 
 
 class View(NamedTuple):
-    """What subject and pattern tell of the arms' differences together: the mean of what each is worth."""
+    """What is told of the arms' differences: the mean of what pattern and subject (without one: the words) are worth."""
 
     strength: float  # of the ridge that guesses the pattern
     sharpness: float  # of the softmax over patterns
     subject_share: float
     pattern_share: float
+    words_share: float
     constant: Floats  # of each arm
     left_out: Floats  # row x arm
     errors: Floats  # squared, of each row
 
     @classmethod
     def of(
-        cls, differences: Floats, by_subject: Floats, by_pattern: Floats, *, strength: float, sharpness: float
+        cls, differences: Floats, told: tuple[Floats, Floats, Floats], *, strength: float, sharpness: float
     ) -> "View":
-        """Weigh what was told *by_subject* and *by_pattern* of rows left out (row x arm) against the *differences*."""
-        target, subject, pattern = (one - one.mean(axis=0) for one in (differences, by_subject, by_pattern))
-        worths = _worth(subject, target), _worth(pattern, target)
+        """Weigh what was *told* of rows left out by subject, pattern and words against the *differences* (row x arm)."""
+        target = differences - differences.mean(axis=0)
+        worths = [_worth(one - one.mean(axis=0), target) for one in told]
+        if worths[0] > 0:
+            worths[2] = 0.0  # a third view beside these two only adds its noise
         views = max(1, sum(worth > 0 for worth in worths))
-        shares = worths[0] / views, worths[1] / views
-        told = shares[0] * by_subject + shares[1] * by_pattern
-        constant = (differences - told).mean(axis=0)
-        errors = ((differences - told - constant) ** 2).sum(axis=1)
-        return cls(strength, sharpness, *shares, constant, told + constant, errors)
+        shares = [worth / views for worth in worths]
+        together = sum((share * one for share, one in zip(shares, told, strict=True)), np.zeros_like(differences))
+        constant = (differences - together).mean(axis=0)
+        errors = ((differences - together - constant) ** 2).sum(axis=1)
+        return cls(strength, sharpness, *shares, constant, together + constant, errors)
 
 
-def best_view(patterns: Patterns, ridge: Ridge, differences: Floats, by_subject: Floats) -> View:
+def best_view(patterns: Patterns, ridge: Ridge, differences: Floats, by_subject: Floats, by_words: Floats) -> View:
     """Return the view that tells most of *differences* on rows left out of *ridge*; if in doubt, the usual one."""
     views = []
     for strength in _STRENGTHS:
         guessed = ridge.left_out(patterns.members, strength)
         for sharpness in _SHARPNESSES:
             by_pattern = softmax(guessed * sharpness) @ patterns.centres
-            views.append(View.of(differences, by_subject, by_pattern, strength=strength, sharpness=sharpness))
+            told = by_subject, by_pattern, by_words
+            views.append(View.of(differences, told, strength=strength, sharpness=sharpness))
     best = min(views, key=lambda view: float(view.errors.sum()))
     gain = views[0].errors - best.errors
     return best if gain.mean() > _CLEARLY * gain.std() / np.sqrt(len(gain)) else views[0]

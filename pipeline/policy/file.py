@@ -59,6 +59,7 @@ def save_policy(policy: Policy, path: Path) -> None:
         "mean_costs": list(policy.mean_costs),
         "sharpness": predictor.sharpness,
         "pattern_sharpness": predictor.pattern_sharpness,
+        "words_share": predictor.words_share,
         "promise": policy.promise._asdict(),
         "provenance": policy.provenance,
     }
@@ -96,7 +97,12 @@ def _policy(header: dict[str, Any], arrays: dict[str, Any]) -> Policy:
     if arrays["subject_scores"].shape[1] != len(arms) or len(words.known) != len(linear.of_words):
         raise ValueError("its parts do not fit each other")
     predictor = Predictor(
-        words, linear, header["sharpness"], header["pattern_sharpness"], *(arrays[name] for name in _TABLES)
+        words,
+        linear,
+        header["sharpness"],
+        header["pattern_sharpness"],
+        *(arrays[name] for name in _TABLES),
+        header["words_share"],
     )
     return Policy(
         arms=arms,

@@ -1,8 +1,8 @@
 """What a policy expects of a text: of each arm, the score it would get and the price it would pay. Pure arithmetic.
 
-Two views of the text are added: which subject it is of, and which pattern of outcomes it will show, that is, which arms
-do better or worse than the others on it. Either is guessed by a linear score for each class, made a share by a softmax;
-each arm has a mean score on each class, and a mean cost on each subject.
+Three views of the text are added: which subject it is of; which pattern of outcomes it will show, that is, which arms
+do better or worse than the others on it; and its words. Subject and pattern are guessed by a linear score for each
+class, made a share by a softmax; each arm has a mean score on each class, and a mean cost on each subject.
 """
 
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Expectation(NamedTuple):
 
 
 class Predictor(NamedTuple):
-    """Everything that is learned of texts. Columns of `linear`: the subjects, then level, then the patterns."""
+    """Everything that is learned of texts. Columns of `linear`: subjects, patterns, level, arms."""
 
     words: Words
     linear: Linear
@@ -51,6 +51,7 @@ class Predictor(NamedTuple):
     subject_scores: Floats  # subjects x arms, differences from the level
     subject_costs: Floats  # subjects x arms, USD
     pattern_scores: Floats  # patterns x arms, to be added
+    words_share: float  # of what the words say of each arm
 
     def expect(self, texts: pl.Series) -> Expectation:
         """Return what is expected of each arm on each of *texts*."""
@@ -64,11 +65,12 @@ class Predictor(NamedTuple):
         return Expectation(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def _expect(self, values: Floats) -> Expectation:
-        subjects = len(self.subject_scores)
-        share = softmax(values[:, :subjects] * self.sharpness)
-        level, pattern = values[:, subjects : subjects + 1], values[:, subjects + 1 :]
+        ends = np.cumsum([len(self.subject_scores), len(self.pattern_scores), 1])
+        subject, pattern, level, words = np.split(values, ends, axis=1)
+        share = softmax(subject * self.sharpness)
         differences = share @ self.subject_scores + softmax(pattern * self.pattern_sharpness) @ self.pattern_scores
-        return Expectation(np.clip(level + differences, 0.0, 1.0), share @ self.subject_costs)
+        scores = np.clip(level + differences + self.words_share * words, 0.0, 1.0)
+        return Expectation(scores, share @ self.subject_costs)
 
 
 def softmax(values: Floats) -> Floats:
