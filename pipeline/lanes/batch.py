@@ -185,7 +185,7 @@ class BatchLane:
                 return book.move(batch, BatchState.UPLOADED, file_id=file_id), ""
             case BatchState.UPLOADED:
                 batch = book.move(batch, BatchState.ASKED)
-                remote = await client.create(batch, file)
+                remote = await client.create(batch, file, self._route.model)
                 return book.move(batch, BatchState.CREATED, batch_id=remote.batch_id), ""
             case BatchState.ASKED:
                 return await self._find(batch)

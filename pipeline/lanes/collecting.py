@@ -56,7 +56,7 @@ class Collector:
                 group.start_soon(self._work, client, receive.clone())
             receive.close()
             try:
-                await self._read_lines(client.lines(remote, folder), send)
+                await self._read_lines(client.lines(remote, folder / self._batch.intent), send)
             except CallError as error:  # a task group would wrap it
                 failure = error
         if failure is not None:

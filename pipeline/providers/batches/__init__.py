@@ -1,5 +1,6 @@
 """Batch APIs: many requests in one file, answered within a day at a lower price. Data in, data out, as the dialects."""
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -42,10 +43,18 @@ class Envelope(NamedTuple):
     """What stands around the entries in the body that carries them."""
 
     path: str
-    content_type: str
+    headers: Mapping[str, str]
     head: bytes
     separator: bytes
     tail: bytes
+    root: str = ""  # what goes before the path of the base URL
+
+
+class Page(NamedTuple):
+    """A page of the list of batches."""
+
+    batches: list[Remote]
+    next: str = ""  # what `listing` takes for the page after it, empty after the last one
 
 
 class FileDialect(Protocol):
@@ -54,8 +63,8 @@ class FileDialect(Protocol):
     def read_upload(self, response: HttpResponse) -> str:
         """Return the id of the uploaded file. Raises CallError for any other response."""
 
-    def create(self, file_id: str, intent: str) -> HttpRequest:
-        """Return the request that makes a batch of an uploaded file."""
+    def create(self, file_id: str, intent: str, model: str) -> HttpRequest:
+        """Return the request that makes a batch of an uploaded file for *model*, by the name the provider knows."""
 
 
 class BatchDialect(Protocol):
@@ -64,6 +73,8 @@ class BatchDialect(Protocol):
     max_requests: int
     max_bytes: int  # of the entries
     files: FileDialect | None  # None: posting the entries makes the batch
+    has_marks: bool  # whether a batch carries our intent, so that it can be known again
+    newest_first: bool  # whether the list of batches is said to be in that order
 
     def entry(self, custom_id: str, request: HttpRequest) -> bytes:
         """Return *request* as an entry of a batch."""
@@ -77,14 +88,14 @@ class BatchDialect(Protocol):
     def cancel(self, batch_id: str) -> HttpRequest:
         """Return the request that stops a batch."""
 
-    def listing(self, after: str) -> HttpRequest:
-        """Return the request for a page of the latest batches, the one after batch *after*, or the first one."""
+    def listing(self, page: str) -> HttpRequest:
+        """Return the request for a page of the batches: the first one where *page* is empty, or the `next` of one."""
 
     def read_batch(self, response: HttpResponse) -> Remote:
         """Return a batch. Raises CallError for any other response."""
 
-    def read_listing(self, response: HttpResponse) -> tuple[list[Remote], bool]:
-        """Return the batches of a page and whether there are more. Raises CallError for any other response."""
+    def read_listing(self, response: HttpResponse, page: str) -> Page:
+        """Return what was asked for as *page*. Raises CallError for any other response."""
 
     def read_line(self, line: bytes) -> Line | None:
         """Return a line of the results, None where it is none."""
