@@ -173,7 +173,7 @@ class Provider(_Rates):
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request; never keys")
     path: str | None = Field(None, description="of the recorded answers (adapter recorded)")
     quotas: dict[str, Quota] = Field(default_factory=dict, description="limits that some of the models share")
-    batch: str | None = Field(None, description="its batch API: openai or anthropic")
+    batch: str | None = Field(None, description="its batch API: openai, anthropic, gemini or mistral")
     batch_poll_s: float | None = Field(None, gt=0, description="how often a batch is looked at")
 
 

@@ -31,7 +31,12 @@ class Quota(NamedTuple):
 
 
 # What each batch API takes: chat completions, not responses; messages of both versions.
-_BATCHED = {"openai": ("openai",), "anthropic": ("anthropic", "anthropic-2026-10-21")}
+_BATCHED = {
+    "openai": ("openai",),
+    "anthropic": ("anthropic", "anthropic-2026-10-21"),
+    "gemini": ("gemini",),
+    "mistral": ("openai",),
+}
 
 
 class ProviderEntry(NamedTuple):

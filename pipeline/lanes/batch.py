@@ -214,7 +214,10 @@ class BatchLane:
                 f"batch {batch.batch_id} failed: {remote.problem or remote.word}; its rows are asked one by one"
             )
             self._one_by_one = True
-            return self._tools.book.move(batch, BatchState.VOID, note=remote.problem), ""
+            if not remote.results:
+                return self._tools.book.move(batch, BatchState.VOID, note=remote.problem), ""
+            await self._collect(batch, remote)
+            return self._tools.book.move(batch, BatchState.COLLECTED, note=remote.problem or remote.word), ""
         if remote.phase is Phase.ENDED:
             await self._collect(batch, remote)
             return self._tools.book.move(batch, BatchState.COLLECTED, note=remote.word), ""
@@ -244,6 +247,8 @@ class BatchLane:
         self._unsettled += collector.unsettled
         for remark in told:
             self._remark(f"batch {batch.batch_id} ({remote.word}): {remark}")
+        if not collector.has_answers:
+            self._one_by_one = True  # or an odd provider would get, and bill, batch after batch
 
     def _after_error(self, batch: Batch, error: CallError) -> tuple[Batch, str]:
         """Decide what a failed call means: nothing is given up that may be there, nothing is made twice."""

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from pipeline.errors import JobError
 from pipeline.records import HttpRequest, HttpResponse
 
-DIALECTS = ("openai", "anthropic")
+DIALECTS = ("openai", "anthropic", "gemini", "mistral")
 
 
 class Phase(Enum):
@@ -108,10 +108,12 @@ def find_batch_dialect(name: str) -> BatchDialect:
         JobError: when there is none.
     """
     from pipeline.providers.batches.anthropic import AnthropicBatches
+    from pipeline.providers.batches.gemini import GeminiBatches
+    from pipeline.providers.batches.mistral import MistralBatches
     from pipeline.providers.batches.openai import OpenAIBatches
 
-    if name == "openai":
-        return OpenAIBatches()
-    if name == "anthropic":
-        return AnthropicBatches()
+    kinds = (OpenAIBatches, AnthropicBatches, GeminiBatches, MistralBatches)
+    made: dict[str, type[BatchDialect]] = dict(zip(DIALECTS, kinds, strict=True))
+    if name in made:
+        return made[name]()
     raise JobError(f"no batch API {name!r}; there are: {', '.join(DIALECTS)}")
