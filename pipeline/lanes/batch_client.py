@@ -9,10 +9,11 @@ from typing import NamedTuple
 from pipeline.errors import CallError, ErrorKind
 from pipeline.ledger import Batch
 from pipeline.providers import Adapter, failures
-from pipeline.providers.batches import BatchDialect, Envelope, Line, Remote
-from pipeline.records import Answer, HttpResponse, Model, Parameters, Request
+from pipeline.providers.batches import BatchDialect, Envelope, Line, Phase, Remote
+from pipeline.records import Answer, HttpRequest, HttpResponse, Model, Parameters, Request
 from pipeline.transport import Endpoint
 
+GONE = frozenset({404, 410})  # answers are kept for about 30 days
 _CLOCK_SKEW_S = 300.0  # between the provider's clock and ours
 _MOST_PAGES = 50  # of the listing, at 100 batches each
 
@@ -27,7 +28,16 @@ class Written(NamedTuple):
 class BatchClient:
     """Speaks the batch *dialect* of a provider whose requests *adapter* encodes. Every method raises CallError."""
 
-    def __init__(self, endpoint: Endpoint, dialect: BatchDialect, adapter: Adapter, parameters: Parameters) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        dialect: BatchDialect,
+        adapter: Adapter,
+        parameters: Parameters,
+        *,
+        deletes: bool = False,
+    ) -> None:
+        self.deletes = deletes  # whether what is done with is to be deleted at the provider
         self._endpoint = endpoint
         self._dialect = dialect
         self._adapter = adapter
@@ -112,6 +122,27 @@ class BatchClient:
         response = await self._endpoint.send(self._dialect.cancel(batch_id))
         if not 200 <= response.status < 300:
             raise failures.call_error(response)
+
+    async def delete(self, batch: Batch) -> bool:
+        """Delete what the provider has of *batch*, input and results; False while it is still running.
+
+        What is not there any more counts as deleted.
+        """
+        found: list[HttpRequest] = []
+        if batch.file_id and self._dialect.files is not None:
+            found.append(self._dialect.files.delete(batch.file_id))
+        if batch.batch_id:
+            answer = await self._endpoint.send(self._dialect.status(batch.batch_id))
+            if answer.status not in GONE:
+                remote = self._dialect.read_batch(answer)
+                if remote.phase is Phase.RUNNING:
+                    return False
+                found += remote.remains
+        for request in found:
+            answer = await self._endpoint.send(request)
+            if not 200 <= answer.status < 300 and answer.status not in GONE:
+                raise failures.call_error(answer)
+        return True
 
     async def lines(self, remote: Remote, stem: Path) -> AsyncIterator[Line | None]:
         """Yield every line of the results, of answers and of errors; None for one that is no line.

@@ -239,6 +239,55 @@ def test_a_cancelled_batch_leaves_what_it_has(tmp_path: Path, api: BatchApi) -> 
     assert costs(job) == {BATCHED: ROWS}
 
 
+@of_all
+def test_what_is_collected_is_deleted_at_the_provider(tmp_path: Path, api: BatchApi) -> None:
+    """On demand nothing stays there; a deletion that is refused is told, costs no row, and is made up for by the next run."""
+    job = a_job(tmp_path, api)
+    deleting(job)
+    api.refuse["delete"] = [500]
+    done = night(job, wait=True)
+    assert done.exit_code == OK
+    assert "can't be deleted at the provider" in told(done)
+    assert all_right(job)
+    before = (job.output / "outputs.parquet").read_bytes()
+    assert night(job).exit_code == OK
+    assert api.files == {} or api.dialect.name == "anthropic"  # whose results are part of the batch
+    assert api.batches == {} or api.dialect.name == "openai"  # whose batches can't be deleted
+    api.hooks["delete"] = api.hooks["poll"] = lambda: pytest.fail("asked again")
+    assert night(job).exit_code == OK
+    assert (job.output / "outputs.parquet").read_bytes() == before
+    assert api.asked == []
+
+
+@of_files
+def test_a_kill_before_the_deletion_leaves_it_to_the_next_run(tmp_path: Path, api: BatchApi) -> None:
+    """Killed as the first file is to be deleted, the job has every row, makes no second batch, and deletes it all."""
+    job = a_job(tmp_path, api)
+    deleting(job)
+    started, armed = threading.Event(), [True]
+
+    def kill() -> None:
+        assert started.wait(10)
+        if armed:
+            armed.pop()
+            os.kill(process.pid or 0, signal.SIGKILL)
+
+    api.hooks["delete"] = kill
+    process = children.start(job.file, wait=True)
+    started.set()
+    assert children.finish(process) == -signal.SIGKILL
+    assert night(job).exit_code == OK
+    assert all_right(job)
+    assert costs(job) == {BATCHED: ROWS}
+    assert api.files == {}
+    assert api.asked == []
+
+
+def deleting(job: Job) -> None:
+    """Have the job delete its batches at the provider."""
+    job.file.write_text(job.file.read_text().replace("batch_poll_s", "batch_delete = true\nbatch_poll_s"))
+
+
 def clock(ahead_s: float) -> str:
     """Return the local time in so many seconds, whole minutes."""
     return time.strftime("%H:%M", time.localtime(time.time() + ahead_s))

@@ -29,6 +29,7 @@ class Remote(NamedTuple):
     requests: int | None = None  # how many it holds, where it says so
     results: tuple[HttpRequest, ...] = ()  # where the answers are, errors included
     problem: str = ""  # why it failed, with the line
+    remains: tuple[HttpRequest, ...] = ()  # what deletes all that is left of it but its input, in this order
 
 
 class Line(NamedTuple):
@@ -65,6 +66,9 @@ class FileDialect(Protocol):
 
     def create(self, file_id: str, intent: str, model: str) -> HttpRequest:
         """Return the request that makes a batch of an uploaded file for *model*, by the name the provider knows."""
+
+    def delete(self, file_id: str) -> HttpRequest:
+        """Return the request that deletes an uploaded file."""
 
 
 class BatchDialect(Protocol):

@@ -112,4 +112,5 @@ def _remote(batch: _Batch) -> Remote:
         requests=sum(getattr(counts, name) for name in counts.__struct_fields__) if counts else None,
         # The results' URL is a full one; the documented path on the configured host is the same place.
         results=(HttpRequest(f"{_PATH}/{batch.id}/results", b"", "GET"),) if ended else (),
+        remains=(HttpRequest(f"{_PATH}/{batch.id}", b"", "DELETE"),),
     )

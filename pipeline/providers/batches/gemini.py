@@ -75,6 +75,10 @@ class _Files:
         path = quote(model if "/" in model else f"models/{model}")
         return HttpRequest(f"/{path}:batchGenerateContent", msgspec.json.encode(body))
 
+    def delete(self, file_id: str) -> HttpRequest:
+        """Return the request that deletes a file."""
+        return HttpRequest(f"/{file_id}", b"", "DELETE")
+
 
 class GeminiBatches:
     """A file of lines, one request each, and a batch made of it, for one model.
@@ -157,5 +161,6 @@ def _remote(operation: _Operation) -> Remote:
         intent=about.display_name or "",
         created_at=seconds_of(about.create_time),
         results=(HttpRequest(f"/{file}:download?alt=media", b"", "GET"),) if file else (),
+        remains=tuple(HttpRequest(f"/{name}", b"", "DELETE") for name in (file, operation.name) if name),
         problem=(operation.error and operation.error.message) or "",
     )

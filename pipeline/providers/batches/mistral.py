@@ -54,6 +54,10 @@ class _Files:
         }
         return HttpRequest(_PATH, msgspec.json.encode(body))
 
+    def delete(self, file_id: str) -> HttpRequest:
+        """Return the request that deletes a file."""
+        return HttpRequest(f"/files/{file_id}", b"", "DELETE")
+
 
 class MistralBatches:
     """A file of lines, one request each, and a job made of it, for one model."""
@@ -108,5 +112,8 @@ def _remote(job: _Job) -> Remote:
         created_at=job.created_at or 0.0,
         requests=job.total_requests or None,
         results=tuple(HttpRequest(f"/files/{file}/content", b"", "GET") for file in files),
+        remains=tuple(
+            HttpRequest(path, b"", "DELETE") for path in (*(f"/files/{file}" for file in files), f"{_PATH}/{job.id}")
+        ),
         problem="; ".join(f"{each.message} ({each.count} times)" for each in (job.errors or [])[:5]),
     )

@@ -61,6 +61,10 @@ class _Files:
         }
         return HttpRequest("/batches", msgspec.json.encode(body))
 
+    def delete(self, file_id: str) -> HttpRequest:
+        """Return the request that deletes a file."""
+        return HttpRequest(f"/files/{file_id}", b"", "DELETE")
+
 
 class OpenAIBatches:
     """A file of lines, one request each, and a batch made of it."""
@@ -122,4 +126,7 @@ def _remote(batch: _Batch) -> Remote:
         requests=(batch.request_counts and batch.request_counts.total) or None,
         results=tuple(HttpRequest(f"/files/{file}/content", b"", "GET") for file in files),
         problem=told,
+        remains=tuple(
+            HttpRequest(f"/files/{file}", b"", "DELETE") for file in files
+        ),  # a batch itself can't be deleted
     )
