@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +22,7 @@ from pipeline.providers import find_adapter
 from pipeline.providers.batches import DIALECTS, Line, Page, Phase, Remote, find_batch_dialect
 from pipeline.providers.batches.openai import OpenAIBatches
 from pipeline.records import HttpResponse, Model, Parameters, Request
-from pipeline.transport import Endpoint
+from pipeline.transport import Endpoint, open_connections
 from tests.builders import a_request
 from tests.chaos.batch_api import serve_batches
 from tests.chaos.batch_dialects import DIALECTS as PLAYED
@@ -297,9 +296,9 @@ async def test_a_batch_without_a_mark_is_known_by_time_and_size(tmp_path: Path) 
     from pipeline.ledger import Batch, BatchState
 
     batch = Batch("i", "m", BatchState.ASKED, 7, "", 0, None, 1, 1000.0, asked_at=1000.0)
-    async with aiohttp.ClientSession() as session:
+    async with open_connections(1) as connections:
         client = BatchClient(
-            Endpoint(session, URL("http://127.0.0.1:1"), {}, 1), find_batch_dialect("anthropic"),
+            Endpoint(connections, URL("http://127.0.0.1:1"), {}, 1), find_batch_dialect("anthropic"),
             find_adapter("openai"), PARAMETERS,
         )  # fmt: skip
         ours = Remote("b1", Phase.RUNNING, "in_progress", created_at=1001.0, requests=7)
@@ -315,9 +314,9 @@ async def test_a_marked_batch_is_found_on_any_page(dialect: str) -> None:
 
     batch = Batch("mine", "m", BatchState.ASKED, 1, "", 0, None, 1, time.time(), asked_at=time.time())
     with serve_batches(PLAYED[dialect]) as api:
-        async with aiohttp.ClientSession() as session:
+        async with open_connections(1) as connections:
             client = BatchClient(
-                Endpoint(session, URL(api.base_url), {}, 5),
+                Endpoint(connections, URL(api.base_url), {}, 5),
                 find_batch_dialect(dialect),
                 find_adapter("openai"),
                 PARAMETERS,

@@ -13,7 +13,7 @@ from pipeline.errors import CallError, ErrorKind
 from pipeline.limits import Gate, Pool, Quota
 from pipeline.providers import find_adapter
 from pipeline.records import Model, Parameters, Request
-from pipeline.transport import Endpoint, check_base_url, open_session
+from pipeline.transport import Endpoint, check_base_url, open_connections
 from tests.chaos.server import serve
 
 
@@ -112,8 +112,8 @@ async def ask_all(base_url: str, quota: Quota, *, rows: int, workers: int = 32) 
                 refused += 1
                 gate.pause(wait_s * rng.uniform(1, 1.25))
 
-    async with open_session(100) as session, anyio.create_task_group() as group:
-        endpoint = Endpoint(session, check_base_url("test", base_url), adapter.headers("k"), 10)
+    async with open_connections(100) as connections, anyio.create_task_group() as group:
+        endpoint = Endpoint(connections, check_base_url("test", base_url), adapter.headers("k"), 10)
         for _ in range(workers):
             group.start_soon(work, endpoint)
     return time.monotonic() - began, refused

@@ -1,10 +1,9 @@
-"""Rates in a time that passes only where something waits for it, so that a minute takes no time and always the same."""
+"""Rates, in virtual time."""
 
 import asyncio
 import itertools
 import random
-import selectors
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,41 +17,7 @@ from pipeline.records import Usage
 from tests.chaos import pacing
 from tests.chaos.script import Bucket
 from tests.chaos.wire import Ask
-
-
-class _Selector(selectors.DefaultSelector):
-    """Passes the time instead of waiting; it may pass a little more, as on a busy machine."""
-
-    def __init__(self, late_s: Callable[[], float]) -> None:
-        super().__init__()
-        self.now_s = 0.0
-        self._late_s = late_s
-
-    def select(self, timeout: float | None = None) -> Any:
-        found = super().select(0)
-        self.now_s += 1e-6  # a turn of the loop is not free
-        if not found and timeout != 0:
-            assert timeout is not None, "everybody waits for somebody else"
-            self.now_s += timeout + self._late_s()
-        return found
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    def __init__(self, late_s: Callable[[], float]) -> None:
-        self._clock = _Selector(late_s)
-        super().__init__(self._clock)
-
-    def time(self) -> float:
-        return self._clock.now_s
-
-
-def play(main: Coroutine[Any, Any, Any], late_s: Callable[[], float] = lambda: 0.0) -> None:
-    """Run *main* in such a time; each wait ends *late_s()* seconds late."""
-    loop = _Loop(late_s)
-    try:
-        loop.run_until_complete(main)
-    finally:
-        loop.close()
+from tests.virtual_time import play
 
 
 def now_s() -> float:

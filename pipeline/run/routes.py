@@ -12,16 +12,16 @@ import aiohttp
 
 from pipeline.catalogue import Catalogue, ProviderEntry, price_at
 from pipeline.errors import JobError
-from pipeline.lanes import Ask, BatchClient, Breaker, Reply, Route, Service
+from pipeline.lanes import Ask, BatchClient, Breaker, Reply, Route, Service, Tariff
 from pipeline.limits import Pool, Quota, Used, fair_shares
 from pipeline.local import open_local_server
 from pipeline.providers import Adapter, find_adapter
 from pipeline.providers.batches import find_batch_dialect
 from pipeline.recorded import Recordings
-from pipeline.records import Model, Parameters, Price, Request
+from pipeline.records import Model, Parameters, Request
 from pipeline.run.keys import read_key
 from pipeline.steps import RetryPolicy
-from pipeline.transport import Endpoint, check_base_url, connection_limit, open_session
+from pipeline.transport import Endpoint, check_base_url, check_headers, connection_limit, open_connections
 
 logger = logging.getLogger(__name__)
 RECORDED, LOCAL = "recorded", "local"
@@ -63,6 +63,7 @@ def preflight(catalogue: Catalogue, models: Iterable[str]) -> dict[str, Credenti
                 if provider.batch is not None:
                     find_batch_dialect(provider.batch)
                 check_base_url(f"providers.{name}", provider.base_url or "")
+                check_headers(f"providers.{name}.headers", provider.headers)
                 for model in (model for model in needed if model.provider == name):
                     adapter.encode(_TRIAL, model, _TRIAL_PARAMETERS)
         except JobError as error:
@@ -87,10 +88,10 @@ async def open_routes(
     limit = connection_limit(sum(wanted))
     if limit < sum(wanted):
         logger.warning("%d of the %d requests at a time: more files may not be open (ulimit -n)", limit, sum(wanted))
-    session = await stack.enter_async_context(open_session(limit))
+    connections = await stack.enter_async_context(open_connections(limit))
     routes: dict[str, Route] = {}
-    for (name, (provider, key)), connections in zip(credentials.items(), fair_shares(limit, wanted), strict=True):
-        pool = Pool(concurrency=connections, processes=setting.processes)
+    for (name, (provider, key)), places in zip(credentials.items(), fair_shares(limit, wanted), strict=True):
+        pool = Pool(concurrency=places, processes=setting.processes)
         models = [model for model in catalogue.models.values() if model.provider == name]
         quotas = _quotas(provider, models, setting)
         policy = RetryPolicy(
@@ -108,13 +109,13 @@ async def open_routes(
                 endpoint = provider._replace(adapter="openai", base_url=url)
             else:
                 endpoint = provider
-            ask, batches = _remote(session, endpoint, key, parameters)
-            ask_with = functools.partial(_asking, session, endpoint, key)
+            ask, batches = _remote(connections, endpoint, key, parameters)
+            ask_with = functools.partial(_asking, connections, endpoint, key)
         service = Service(name, pool, ask, policy, is_remote=provider.adapter != RECORDED)
         service.batches, service.poll_s, service.ask_with = batches, provider.batch_poll_s, ask_with
         for model in models:
             its_own = [quota for names, quota in quotas if model.name in names]
-            route = routes[model.name] = Route(model, service, _prices(model), parameters, Breaker(), its_own)
+            route = routes[model.name] = Route(model, service, _tariffs(model), parameters, Breaker(), its_own)
             if setting.off_peak:
                 route.wait_for_cheap_hours()
     return routes
@@ -137,15 +138,15 @@ def _quotas(provider: ProviderEntry, models: Sequence[Model], setting: Setting) 
     return quotas
 
 
-def _prices(model: Model) -> Callable[[float], Price]:
-    """Return the price by time; looked up again when the minute changes, since prices may follow the clock."""
-    minute, price = -1.0, model.prices[-1]
+def _tariffs(model: Model) -> Callable[[float], Tariff]:
+    """Return the tariff by time; looked up again when the minute changes, since prices may follow the clock."""
+    minute, tariff = -1.0, Tariff.of(model.prices[-1])
 
-    def at(started_at: float) -> Price:
-        nonlocal minute, price
+    def at(started_at: float) -> Tariff:
+        nonlocal minute, tariff
         if started_at // 60 != minute:
-            minute, price = started_at // 60, price_at(model, datetime.fromtimestamp(started_at, UTC))
-        return price
+            minute, tariff = started_at // 60, Tariff.of(price_at(model, datetime.fromtimestamp(started_at, UTC)))
+        return tariff
 
     return at
 
@@ -161,17 +162,17 @@ def _recorded(provider: ProviderEntry) -> Ask:
     return ask
 
 
-def _asking(session: aiohttp.ClientSession, provider: ProviderEntry, key: str | None, parameters: Parameters) -> Ask:
+def _asking(connections: aiohttp.TCPConnector, provider: ProviderEntry, key: str | None, parameters: Parameters) -> Ask:
     """Return how *provider* is asked with other parameters than those of the job."""
-    return _remote(session, provider, key, parameters)[0]
+    return _remote(connections, provider, key, parameters)[0]
 
 
 def _remote(
-    session: aiohttp.ClientSession, provider: ProviderEntry, key: str | None, parameters: Parameters
+    connections: aiohttp.TCPConnector, provider: ProviderEntry, key: str | None, parameters: Parameters
 ) -> tuple[Ask, BatchClient | None]:
     adapter: Adapter = find_adapter(provider.adapter)
     url = check_base_url(f"providers.{provider.name}", provider.base_url or "")
-    endpoint = Endpoint(session, url, {**provider.headers, **adapter.headers(key)}, provider.timeout_s)
+    endpoint = Endpoint(connections, url, {**provider.headers, **adapter.headers(key)}, provider.timeout_s)
     encode, decode, send = adapter.encode, adapter.decode, endpoint.send
 
     async def ask(request: Request, model: Model) -> Reply:
