@@ -165,7 +165,7 @@ class HttpRequest(NamedTuple):
 
     path: str
     body: bytes
-    method: Literal["GET", "POST"] = "POST"
+    method: Literal["GET", "POST", "DELETE"] = "POST"
 
 
 class HttpResponse(NamedTuple):

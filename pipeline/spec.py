@@ -173,8 +173,9 @@ class Provider(_Rates):
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request; never keys")
     path: str | None = Field(None, description="of the recorded answers (adapter recorded)")
     quotas: dict[str, Quota] = Field(default_factory=dict, description="limits that some of the models share")
-    batch: str | None = Field(None, description="its batch API: openai or anthropic")
+    batch: str | None = Field(None, description="its batch API: openai, anthropic, gemini or mistral")
     batch_poll_s: float | None = Field(None, gt=0, description="how often a batch is looked at")
+    batch_delete: bool | None = Field(None, description="delete a collected batch and its files at the provider")
 
 
 class ModelEntry(_Section):

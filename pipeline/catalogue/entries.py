@@ -31,7 +31,12 @@ class Quota(NamedTuple):
 
 
 # What each batch API takes: chat completions, not responses; messages of both versions.
-_BATCHED = {"openai": ("openai",), "anthropic": ("anthropic", "anthropic-2026-10-21")}
+_BATCHED = {
+    "openai": ("openai",),
+    "anthropic": ("anthropic", "anthropic-2026-10-21"),
+    "gemini": ("gemini",),
+    "mistral": ("openai",),
+}
 
 
 class ProviderEntry(NamedTuple):
@@ -51,6 +56,7 @@ class ProviderEntry(NamedTuple):
     path: str | None = None  # of the recorded answers
     batch: str | None = None  # its batch API
     batch_poll_s: float = 60.0
+    batch_delete: bool = False  # whether a batch that is done with is deleted there, with its files
 
     @property
     def can_batch(self) -> bool:

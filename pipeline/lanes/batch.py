@@ -9,7 +9,7 @@ from typing import NamedTuple
 import anyio
 
 from pipeline.errors import CallError, ErrorKind
-from pipeline.lanes.batch_client import BatchClient, Feed, file_hash, is_certain
+from pipeline.lanes.batch_client import GONE, BatchClient, Feed, file_hash, is_certain
 from pipeline.lanes.case import Case, Shared
 from pipeline.lanes.collecting import Collector
 from pipeline.lanes.online import Lane
@@ -19,7 +19,6 @@ from pipeline.providers.batches import Phase, Remote
 from pipeline.records import Request
 
 _CANCEL_S = 600.0  # providers take up to ten minutes to stop a batch
-_LOST = frozenset({404, 410})  # answers are kept for about 30 days
 _STOPS = frozenset({ErrorKind.AUTH, ErrorKind.QUOTA, ErrorKind.CONFIG})
 _SETTLE_S = 30.0  # after which a listing is believed to have what was made
 _UNMADE = (BatchState.INTENT, BatchState.UPLOADED)
@@ -75,6 +74,20 @@ class BatchLane:
         await self._go_on(workers)
         if self._one_by_one:
             await Lane(self._route, self._left(), self._shared).run(workers)
+        if self._tools.client.deletes:
+            await self._tidy()
+
+    async def _tidy(self) -> None:
+        """Delete at the provider what is done with; what can't be deleted now is tried again by the next run."""
+        for batch in self._tools.book.left_over():
+            if batch.model != self._route.model.name or self._shared.stop.reason is not None:
+                continue
+            try:
+                if await self._tools.client.delete(batch):
+                    self._tools.book.move(batch, BatchState.DELETED)
+            except CallError as error:
+                name, told = batch.batch_id or batch.file_id, f"{error.kind}: {error.message}"
+                self._remark(f"batch {name} can't be deleted at the provider ({told}); the next run tries again")
 
     def _may_submit(self) -> bool:
         if self._is_due():
@@ -185,7 +198,7 @@ class BatchLane:
                 return book.move(batch, BatchState.UPLOADED, file_id=file_id), ""
             case BatchState.UPLOADED:
                 batch = book.move(batch, BatchState.ASKED)
-                remote = await client.create(batch, file)
+                remote = await client.create(batch, file, self._route.model)
                 return book.move(batch, BatchState.CREATED, batch_id=remote.batch_id), ""
             case BatchState.ASKED:
                 return await self._find(batch)
@@ -214,7 +227,10 @@ class BatchLane:
                 f"batch {batch.batch_id} failed: {remote.problem or remote.word}; its rows are asked one by one"
             )
             self._one_by_one = True
-            return self._tools.book.move(batch, BatchState.VOID, note=remote.problem), ""
+            if not remote.results:
+                return self._tools.book.move(batch, BatchState.VOID, note=remote.problem), ""
+            await self._collect(batch, remote)
+            return self._tools.book.move(batch, BatchState.COLLECTED, note=remote.problem or remote.word), ""
         if remote.phase is Phase.ENDED:
             await self._collect(batch, remote)
             return self._tools.book.move(batch, BatchState.COLLECTED, note=remote.word), ""
@@ -244,11 +260,13 @@ class BatchLane:
         self._unsettled += collector.unsettled
         for remark in told:
             self._remark(f"batch {batch.batch_id} ({remote.word}): {remark}")
+        if not collector.has_answers:
+            self._one_by_one = True  # or an odd provider would get, and bill, batch after batch
 
     def _after_error(self, batch: Batch, error: CallError) -> tuple[Batch, str]:
         """Decide what a failed call means: nothing is given up that may be there, nothing is made twice."""
         book, told = self._tools.book, f"{error.kind}: {error.message}"
-        if batch.state is BatchState.CREATED and error.status in _LOST:
+        if batch.state is BatchState.CREATED and error.status in GONE:
             self._lost.add(batch.batch_id)
             self._route.halt(
                 f"batch {batch.batch_id}: the provider has it no more ({told}); run it again to ask its rows anew, "

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import CallError
+from pipeline.errors import CallError, ErrorKind
 from pipeline.ledger import Batch
 from pipeline.providers import Adapter, failures
-from pipeline.providers.batches import BatchDialect, Envelope, Line, Remote
-from pipeline.records import Answer, HttpResponse, Model, Parameters, Request
+from pipeline.providers.batches import BatchDialect, Envelope, Line, Phase, Remote
+from pipeline.records import Answer, HttpRequest, HttpResponse, Model, Parameters, Request
 from pipeline.transport import Endpoint
 
+GONE = frozenset({404, 410})  # answers are kept for about 30 days
 _CLOCK_SKEW_S = 300.0  # between the provider's clock and ours
 _MOST_PAGES = 50  # of the listing, at 100 batches each
 
@@ -27,7 +28,16 @@ class Written(NamedTuple):
 class BatchClient:
     """Speaks the batch *dialect* of a provider whose requests *adapter* encodes. Every method raises CallError."""
 
-    def __init__(self, endpoint: Endpoint, dialect: BatchDialect, adapter: Adapter, parameters: Parameters) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        dialect: BatchDialect,
+        adapter: Adapter,
+        parameters: Parameters,
+        *,
+        deletes: bool = False,
+    ) -> None:
+        self.deletes = deletes  # whether what is done with is to be deleted at the provider
         self._endpoint = endpoint
         self._dialect = dialect
         self._adapter = adapter
@@ -36,7 +46,7 @@ class BatchClient:
     @property
     def has_marks(self) -> bool:
         """Tell whether a batch carries our mark, so that it can be known again."""
-        return self._dialect.files is not None
+        return self._dialect.has_marks
 
     def feed(self, requests: Iterator[Request], model: Model) -> "Feed":
         """Return *requests* as entries."""
@@ -69,28 +79,32 @@ class BatchClient:
             return ""
         return self._dialect.files.read_upload(await self._post(file, intent))
 
-    async def create(self, batch: Batch, file: Path) -> Remote:
-        """Make the batch. An error may mean that it was made all the same, see `is_certain`."""
+    async def create(self, batch: Batch, file: Path, model: Model) -> Remote:
+        """Make the batch of *model*. An error may mean that it was made all the same, see `is_certain`."""
         files = self._dialect.files
         if files is None:
             return self._dialect.read_batch(await self._post(file, batch.intent))
-        return self._dialect.read_batch(await self._endpoint.send(files.create(batch.file_id, batch.intent)))
+        return self._dialect.read_batch(
+            await self._endpoint.send(files.create(batch.file_id, batch.intent, model.wire_name))
+        )
 
     async def _post(self, file: Path, intent: str) -> HttpResponse:
         envelope = self._dialect.envelope(intent)
-        return await self._endpoint.send_file(envelope.path, file, envelope.content_type)
+        return await self._endpoint.send_file(envelope.path, file, envelope.headers, root=envelope.root)
 
     async def find(self, batch: Batch, known: frozenset[str]) -> list[Remote]:
         """Return the batches on the server that may be *batch*: the marked one, or those of its time and size."""
         found: list[Remote] = []
-        after = ""
+        name = ""
         for _ in range(_MOST_PAGES):
-            page, more = self._dialect.read_listing(await self._endpoint.send(self._dialect.listing(after)))
+            answer = await self._endpoint.send(self._dialect.listing(name))
+            page, name = self._dialect.read_listing(answer, name)
             found += [remote for remote in page if self._may_be(remote, batch, known)]
-            if not more or not page or page[-1].created_at < batch.begun_at - _CLOCK_SKEW_S:
-                break
-            after = page[-1].batch_id
-        return found
+            if not name or (self._dialect.newest_first and page[-1].created_at < batch.begun_at - _CLOCK_SKEW_S):
+                return found
+        if found:
+            return found
+        raise CallError(ErrorKind.SERVER, "too many batches to tell whether it is among them")
 
     def _may_be(self, remote: Remote, batch: Batch, known: frozenset[str]) -> bool:
         if self.has_marks:
@@ -105,12 +119,38 @@ class BatchClient:
 
     async def cancel(self, batch_id: str) -> None:
         """Ask for the batch to be stopped; what is finished can still be had."""
-        self._dialect.read_batch(await self._endpoint.send(self._dialect.cancel(batch_id)))
+        response = await self._endpoint.send(self._dialect.cancel(batch_id))
+        if not 200 <= response.status < 300:
+            raise failures.call_error(response)
 
-    async def lines(self, remote: Remote, folder: Path) -> AsyncIterator[Line | None]:
-        """Yield every line of the results, of answers and of errors; None for one that is no line."""
+    async def delete(self, batch: Batch) -> bool:
+        """Delete what the provider has of *batch*, input and results; False while it is still running.
+
+        What is not there any more counts as deleted.
+        """
+        found: list[HttpRequest] = []
+        if batch.file_id and self._dialect.files is not None:
+            found.append(self._dialect.files.delete(batch.file_id))
+        if batch.batch_id:
+            answer = await self._endpoint.send(self._dialect.status(batch.batch_id))
+            if answer.status not in GONE:
+                remote = self._dialect.read_batch(answer)
+                if remote.phase is Phase.RUNNING:
+                    return False
+                found += remote.remains
+        for request in found:
+            answer = await self._endpoint.send(request)
+            if not 200 <= answer.status < 300 and answer.status not in GONE:
+                raise failures.call_error(answer)
+        return True
+
+    async def lines(self, remote: Remote, stem: Path) -> AsyncIterator[Line | None]:
+        """Yield every line of the results, of answers and of errors; None for one that is no line.
+
+        They come by way of files whose names begin with *stem*.
+        """
         for place, request in enumerate(remote.results):
-            file = folder / f"{remote.batch_id}-{place}.results"
+            file = stem.with_name(f"{stem.name}-{place}.results")
             response = await self._endpoint.download(request, file)
             if response.status != 200:
                 raise failures.call_error(response)

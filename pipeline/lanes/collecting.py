@@ -35,6 +35,11 @@ class Collector:
         self._errors: dict[bytes, Line] = {}
         self._odd: Counter[str] = Counter()
 
+    @property
+    def has_answers(self) -> bool:
+        """Tell whether the batch brought anything, in this run or an earlier one."""
+        return bool(self._answered or self._before)
+
     async def collect(self, client: BatchClient, remote: Remote, book: BatchBook, folder: Path) -> list[str]:
         """Take every line of the results, of answers and of errors, and return what is to be said of them.
 
@@ -56,7 +61,7 @@ class Collector:
                 group.start_soon(self._work, client, receive.clone())
             receive.close()
             try:
-                await self._read_lines(client.lines(remote, folder), send)
+                await self._read_lines(client.lines(remote, folder / self._batch.intent), send)
             except CallError as error:  # a task group would wrap it
                 failure = error
         if failure is not None:

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ class BatchState(StrEnum):
     CREATED = "created"  # it is there, and its id is known
     COLLECTED = "collected"  # every answer is in the ledger
     VOID = "void"  # it never was, or there are no answers to be had: its requests are free
+    DELETED = "deleted"  # collected or void, and the provider has nothing of it any more
 
 
 _OPEN = (BatchState.INTENT, BatchState.UPLOADED, BatchState.ASKED, BatchState.CREATED)
@@ -86,11 +87,18 @@ class BatchBook:
 
     def open_batches(self) -> list[Batch]:
         """Return the batches whose answers are still to come, the oldest first."""
-        marks = ", ".join("?" * len(_OPEN))
+        return self._in(_OPEN)
+
+    def _in(self, states: Sequence[BatchState]) -> list[Batch]:
+        marks = ", ".join("?" * len(states))
         query = f"SELECT {', '.join(Batch._fields)} FROM batches WHERE state IN ({marks}) ORDER BY begun_at, intent"  # noqa: S608
         with reading(self._path):
-            rows = self._connection.execute(query, [state.value for state in _OPEN]).fetchall()
+            rows = self._connection.execute(query, [state.value for state in states]).fetchall()
         return [Batch(*row)._replace(state=BatchState(row[2])) for row in rows]
+
+    def left_over(self) -> list[Batch]:
+        """Return the batches that are done with, and of which the provider may still have something."""
+        return [batch for batch in self._in((BatchState.COLLECTED, BatchState.VOID)) if batch.file_id or batch.batch_id]
 
     def known_ids(self) -> frozenset[str]:
         """Return the provider's ids of all batches that there ever were."""

@@ -42,8 +42,14 @@ def notes_on_batches(ledger: Path) -> list[str]:
 
 
 def begun_for(connection: sqlite3.Connection, ledger: Path, catalogue: Catalogue) -> set[str]:
-    """Return the models whose batches are still to be collected, of those that the catalogue knows."""
-    return {batch.model for batch in BatchBook(connection, ledger).open_batches()} & catalogue.models.keys()
+    """Return the models whose batches are to be collected or deleted, of those that the catalogue knows."""
+    book = BatchBook(connection, ledger)
+    left_over = {
+        batch.model
+        for batch in book.left_over()
+        if (model := catalogue.models.get(batch.model)) and catalogue.providers[model.provider].batch_delete
+    }
+    return left_over | ({batch.model for batch in book.open_batches()} & catalogue.models.keys())
 
 
 def goes_together(summary: Summary) -> bool:

@@ -180,4 +180,7 @@ def _remote(
 
     if provider.batch is None:
         return ask, None
-    return ask, BatchClient(endpoint, find_batch_dialect(provider.batch), adapter, parameters)
+    client = BatchClient(
+        endpoint, find_batch_dialect(provider.batch), adapter, parameters, deletes=provider.batch_delete
+    )
+    return ask, client

@@ -57,12 +57,22 @@ class Endpoint:
         with _as_call_errors():
             return await self._deadlines.keep(self._exchange(request.method, request.path, request.body))
 
-    async def send_file(self, path: str, file: Path, content_type: str) -> HttpResponse:
-        """POST the content of *file*, however large, and return the whole answer. Raises CallError like `send`."""
-        headers = {"content-type": content_type}
+    async def send_file(self, path: str, file: Path, headers: Mapping[str, str], *, root: str = "") -> HttpResponse:
+        """POST the content of *file*, however large, and return the whole answer.
+
+        *root* goes before the path of the base URL: uploads have a tree of their own at some providers.
+
+        Raises:
+            CallError: like `send`.
+        """
+        url = URL(self._base + path)
         with _as_call_errors(), file.open("rb") as body:
             async with self._session.post(
-                URL(self._base + path), data=body, headers=headers, timeout=_FILE_TIMEOUT, allow_redirects=False
+                url.with_path(root + url.path) if root else url,
+                data=body,
+                headers=headers,
+                timeout=_FILE_TIMEOUT,
+                allow_redirects=False,
             ) as response:
                 return await whole(response.status, response.headers, response.content)
 

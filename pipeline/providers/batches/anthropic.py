@@ -1,12 +1,11 @@
 """Anthropic's Message Batches. Reference: platform.claude.com/docs, build-with-claude/batch-processing."""
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from pipeline.providers.batches import Envelope, FileDialect, Line, Phase, Remote
-from pipeline.providers.batches.reading import read_as, read_json_line
+from pipeline.providers.batches import Envelope, FileDialect, Line, Page, Phase, Remote
+from pipeline.providers.batches.reading import read_as, read_json_line, seconds_of
 from pipeline.records import HttpRequest, HttpResponse
 
 _PATH = "/messages/batches"
@@ -50,6 +49,8 @@ class AnthropicBatches:
     max_requests = 100_000
     max_bytes = 256_000_000
     files: FileDialect | None = None
+    has_marks = False
+    newest_first = True
 
     def entry(self, custom_id: str, request: HttpRequest) -> bytes:
         """Return the element of a request; its body is JSON already."""
@@ -57,7 +58,7 @@ class AnthropicBatches:
 
     def envelope(self, _intent: str, /) -> Envelope:
         """Return the JSON around the elements; posting it makes the batch."""
-        return Envelope(_PATH, "application/json", b'{"requests":[', b",", b"]}")
+        return Envelope(_PATH, {"content-type": "application/json"}, b'{"requests":[', b",", b"]}")
 
     def status(self, batch_id: str) -> HttpRequest:
         """Return the request for one batch."""
@@ -67,18 +68,18 @@ class AnthropicBatches:
         """Return the request that cancels a batch; what is finished is kept and billed."""
         return HttpRequest(f"{_PATH}/{batch_id}/cancel", b"")
 
-    def listing(self, after: str) -> HttpRequest:
+    def listing(self, page: str) -> HttpRequest:
         """Return the request for a page of 100 batches, newest first."""
-        return HttpRequest(f"{_PATH}?limit=100&after_id={after}" if after else f"{_PATH}?limit=100", b"", "GET")
+        return HttpRequest(f"{_PATH}?limit=100&after_id={page}" if page else f"{_PATH}?limit=100", b"", "GET")
 
     def read_batch(self, response: HttpResponse) -> Remote:
         """Return the batch."""
         return _remote(read_as(response, _Batch))
 
-    def read_listing(self, response: HttpResponse) -> tuple[list[Remote], bool]:
-        """Return the batches of the page."""
+    def read_listing(self, response: HttpResponse, _page: str, /) -> Page:
+        """Return the batches of the page; the next one begins after the last of them."""
         page = read_as(response, _Page)
-        return [_remote(batch) for batch in page.data], page.has_more
+        return Page([_remote(batch) for batch in page.data], page.data[-1].id if page.has_more and page.data else "")
 
     def read_line(self, line: bytes) -> Line | None:
         """Return the message of a line, or its error as the response it would have been."""
@@ -103,16 +104,13 @@ def _status(result: dict[str, Any]) -> int:
 def _remote(batch: _Batch) -> Remote:
     ended = batch.processing_status == "ended"
     counts = batch.request_counts
-    try:
-        created_at = datetime.fromisoformat((batch.created_at or "").replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        created_at = 0.0
     return Remote(
         batch_id=batch.id,
         phase=Phase.ENDED if ended else Phase.RUNNING,
         word=batch.processing_status,
-        created_at=created_at,
+        created_at=seconds_of(batch.created_at),
         requests=sum(getattr(counts, name) for name in counts.__struct_fields__) if counts else None,
         # The results' URL is a full one; the documented path on the configured host is the same place.
         results=(HttpRequest(f"{_PATH}/{batch.id}/results", b"", "GET"),) if ended else (),
+        remains=(HttpRequest(f"{_PATH}/{batch.id}", b"", "DELETE"),),
     )

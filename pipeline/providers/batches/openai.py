@@ -4,22 +4,16 @@ from typing import Any
 
 import msgspec
 
-from pipeline.providers.batches import Envelope, FileDialect, Line, Phase, Remote
-from pipeline.providers.batches.reading import read_as, read_json_line
+from pipeline.providers.batches import Envelope, FileDialect, Line, Page, Phase, Remote
+from pipeline.providers.batches.reading import MARK, File, form_of, read_as, read_response_line
 from pipeline.records import HttpRequest, HttpResponse
 
-_BOUNDARY = "rowroute-7f3a1c5e9b2d4860"
-_MARK = "rowroute_intent"  # key of the metadata, which takes 16 keys of 64 characters
 _PHASES = {
     "failed": Phase.FAILED,
     "completed": Phase.ENDED,
     "expired": Phase.ENDED,
     "cancelled": Phase.ENDED,
 }  # validating, in_progress, finalizing, cancelling, and any word to come: still running
-
-
-class _File(msgspec.Struct):
-    id: str
 
 
 class _Problem(msgspec.Struct):
@@ -55,17 +49,21 @@ class _Page(msgspec.Struct):
 class _Files:
     def read_upload(self, response: HttpResponse) -> str:
         """Return the file's id."""
-        return read_as(response, _File).id
+        return read_as(response, File).id
 
-    def create(self, file_id: str, intent: str) -> HttpRequest:
+    def create(self, file_id: str, intent: str, _model: str, /) -> HttpRequest:
         """Return the request; the mark in its metadata is what a batch is known by after a crash."""
         body = {
             "input_file_id": file_id,
             "endpoint": "/v1/chat/completions",
             "completion_window": "24h",
-            "metadata": {_MARK: intent},
+            "metadata": {MARK: intent},
         }
         return HttpRequest("/batches", msgspec.json.encode(body))
+
+    def delete(self, file_id: str) -> HttpRequest:
+        """Return the request that deletes a file."""
+        return HttpRequest(f"/files/{file_id}", b"", "DELETE")
 
 
 class OpenAIBatches:
@@ -74,6 +72,8 @@ class OpenAIBatches:
     max_requests = 50_000
     max_bytes = 200_000_000
     files: FileDialect | None = _Files()
+    has_marks = True
+    newest_first = True
 
     def entry(self, custom_id: str, request: HttpRequest) -> bytes:
         """Return the line of a request; its body is JSON already."""
@@ -82,18 +82,7 @@ class OpenAIBatches:
 
     def envelope(self, intent: str, /) -> Envelope:
         """Return a multipart form with the purpose and the file."""
-        form = (
-            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
-            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{intent}.jsonl"\r\n'
-            "Content-Type: application/jsonl\r\n\r\n"
-        )
-        return Envelope(
-            path="/files",
-            content_type=f"multipart/form-data; boundary={_BOUNDARY}",
-            head=form.encode(),
-            separator=b"\n",
-            tail=f"\r\n--{_BOUNDARY}--\r\n".encode(),
-        )
+        return form_of(f"{intent}.jsonl")
 
     def status(self, batch_id: str) -> HttpRequest:
         """Return the request for one batch."""
@@ -103,31 +92,22 @@ class OpenAIBatches:
         """Return the request that cancels a batch; what is finished is kept and billed."""
         return HttpRequest(f"/batches/{batch_id}/cancel", b"")
 
-    def listing(self, after: str) -> HttpRequest:
+    def listing(self, page: str) -> HttpRequest:
         """Return the request for a page of 100 batches, newest first."""
-        return HttpRequest(f"/batches?limit=100&after={after}" if after else "/batches?limit=100", b"", "GET")
+        return HttpRequest(f"/batches?limit=100&after={page}" if page else "/batches?limit=100", b"", "GET")
 
     def read_batch(self, response: HttpResponse) -> Remote:
         """Return the batch. A completed one may have an error file only."""
         return _remote(read_as(response, _Batch))
 
-    def read_listing(self, response: HttpResponse) -> tuple[list[Remote], bool]:
-        """Return the batches of the page."""
+    def read_listing(self, response: HttpResponse, _page: str, /) -> Page:
+        """Return the batches of the page; the next one begins after the last of them."""
         page = read_as(response, _Page)
-        return [_remote(batch) for batch in page.data], page.has_more
+        return Page([_remote(batch) for batch in page.data], page.data[-1].id if page.has_more and page.data else "")
 
     def read_line(self, line: bytes) -> Line | None:
         """Return the response of a line; a status of 0 or null is none."""
-        found = read_json_line(line)
-        if found is None or not isinstance(found.get("custom_id"), str):
-            return None
-        custom_id, response, error = found["custom_id"], found.get("response"), found.get("error")
-        if isinstance(response, dict) and isinstance(response.get("status_code"), int) and response["status_code"]:
-            headers = {"x-request-id": str(response.get("request_id") or "")}
-            body = msgspec.json.encode(response.get("body"))
-            return Line(custom_id, HttpResponse(response["status_code"], headers, body))
-        code = error.get("code") or error.get("message") if isinstance(error, dict) else None
-        return Line(custom_id, None, str(code or "no response"))
+        return read_response_line(line)
 
 
 def _remote(batch: _Batch) -> Remote:
@@ -141,9 +121,12 @@ def _remote(batch: _Batch) -> Remote:
         batch_id=batch.id,
         phase=_PHASES.get(batch.status, Phase.RUNNING),
         word=batch.status,
-        intent=str((batch.metadata or {}).get(_MARK, "")),
+        intent=str((batch.metadata or {}).get(MARK, "")),
         created_at=batch.created_at or 0.0,
         requests=(batch.request_counts and batch.request_counts.total) or None,
         results=tuple(HttpRequest(f"/files/{file}/content", b"", "GET") for file in files),
         problem=told,
+        remains=tuple(
+            HttpRequest(f"/files/{file}", b"", "DELETE") for file in files
+        ),  # a batch itself can't be deleted
     )
