@@ -1,8 +1,9 @@
 """How good learned routing is, on recorded outcomes: savings, the figures of RouteLLM, promises, harm, speed.
 
 The sets are those of data/outcomes: mmlupro, routellm_mmlu, routellm_gsm8k (prompts.parquet, outcomes.parquet each) and
-replay/general_simpleqa (prompts.parquet and answers.parquet). EVAL_DATA names a folder with others in their place. In each of 20
-seeded splits a policy is learned from one part, its operating point included, and only then is the other part read.
+replay/general_simpleqa (prompts.parquet and answers.parquet). EVAL_DATA names a folder with others in their place. In
+each of 20 seeded splits a policy is learned from one part, its operating point included, and only then is the other
+part read.
 """
 
 import os
