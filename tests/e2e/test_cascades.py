@@ -18,6 +18,8 @@ import pytest
 from pipeline.learn.commands import FitOptions, fit_policy
 from pipeline.policy import Arm, save_policy
 from pipeline.run import ExitCode, RunOptions, plan_job, run_job
+from tests.chaos.batch_api import serve_batches
+from tests.e2e import children
 from tests.e2e.command import CANARY, Job, command, environment, make_job, run
 from tests.outcomes import written
 
@@ -191,3 +193,28 @@ def test_while_a_model_cannot_be_asked_its_rows_wait(job: Job, server: Server) -
     assert run_job(RunOptions(job.file)).exit_code == 0
     check_answers(job)
     assert all(count == 1 for (model, _), count in server.calls.items() if model != "middle")
+
+
+def test_only_the_first_call_goes_into_a_batch(job: Job, server: Server) -> None:
+    """The first model answers at half price; after a kill while the second is asked, no batch is made again."""
+    with serve_batches() as api:
+        for old, new in {
+            "[route]\n": '[route]\nbatch = "always"\nagree = "normalised"\n',
+            'choices = ["A", "B", "C"]': "",
+            "concurrency = 4": 'concurrency = 4\nbatch = "openai"\nbatch_poll_s = 0.05',
+            'output_usd_per_mtok = "1"\n': 'output_usd_per_mtok = "1"\nbatch_price = "0.5"\n',
+            server.base_url: api.base_url,
+        }.items():
+            job.file.write_text(job.file.read_text().replace(old, new))
+        process = children.start(job.file, wait=True)
+        while len(api.asked) < 10 and process.is_alive():
+            time.sleep(0.002)
+        process.kill()
+        children.finish(process)
+        assert children.run(job.file, wait=True) == 0
+        assert len(api.batches) == 1
+        assert {body["model"] for body in api.asked} == {"middle"}
+        assert ROWS <= len(api.asked) <= ROWS + CONCURRENCY
+    outputs = pl.read_parquet(job.output / "outputs.parquet")
+    assert outputs["llm_model"].unique().to_list() == ["small"]
+    assert set(outputs["llm_cost_usd"]) == {Decimal("0.000015") + Decimal("0.00006")}
