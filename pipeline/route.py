@@ -18,24 +18,11 @@ from pipeline.errors import JobError
 from pipeline.records import LongPrice, Model, Price, Tier
 from pipeline.spec import BaselineColumn, Route
 
-_LABELS = (
-    "task",
-    "difficulty",
-    "has_image",
-    "input_tokens",
-    "wanted_model",
-    "wanted_cascade",
-)  # columns that always come with the rows
 _WISHES = ("wanted_model", "wanted_cascade")
+_LABELS = ("task", "difficulty", "has_image", "input_tokens", *_WISHES)  # columns that never are those of the input
 _NO_LIMIT = 2**62  # more tokens than any row has
 POLICY = "policy"  # the reason of a row whose model the policy chose
-_ROUTED = {
-    "model": pl.String,
-    "reason": pl.String,
-    "escalate_to": pl.String,
-    "cascade": pl.String,
-    "baseline": pl.String,
-}
+_ROUTED = dict.fromkeys(("model", "reason", "escalate_to", "cascade", "baseline"), pl.String)
 
 
 def only_columns(catalogue: Catalogue, spec: Route, wanted: Iterable[str] = ()) -> list[str]:

@@ -108,9 +108,7 @@ class Learner:
         """Return what the guessed subjects say of each row, by means without the row's fold."""
         told = np.empty_like(targets)
         for fold in np.unique(self._folds):
-            told[self._folds == fold] = self._shares[self._folds == fold] @ self._means(
-                targets, np.flatnonzero(self._folds != fold)
-            )
+            told[self._folds == fold] = self._shares[self._folds == fold] @ self._means(targets, np.flatnonzero(self._folds != fold))
         return told
 
     def _guess_subjects(self) -> tuple[float, Floats]:
