@@ -15,8 +15,8 @@ PROMPTS = ["prompt_id", "prompt"]
 OUTCOME = ["prompt_id", "model", "score"]
 SETS = {  # folder -> file -> columns
     "mmlupro": {"prompts": PROMPTS, "outcomes": [*OUTCOME, "cost", "m_pred"]},
-    "routellm_mmlu": {"prompts": [*PROMPTS, "x_contaminated"], "outcomes": OUTCOME},
-    "routellm_gsm8k": {"prompts": [*PROMPTS, "x_contaminated"], "outcomes": [*OUTCOME, "response"]},
+    "routellm_mmlu": {"prompts": [*PROMPTS, "x_contaminated"], "outcomes": [*OUTCOME, "cost"]},
+    "routellm_gsm8k": {"prompts": [*PROMPTS, "x_contaminated"], "outcomes": [*OUTCOME, "cost", "response"]},
     "replay/general_simpleqa": {"prompts": [*PROMPTS, "topic"], "answers": [*OUTCOME, "cost_usd"]},
 }
 
