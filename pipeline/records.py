@@ -158,6 +158,7 @@ class Request(NamedTuple):
     input_tokens: int = 0  # estimate
     task: str = Task.GENERAL
     escalate_to: str | None = None
+    cascade: str | None = None  # who is asked too, and when, see `agreement`
 
 
 class HttpRequest(NamedTuple):

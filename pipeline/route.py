@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from pipeline.agreement import read_cascade
 from pipeline.catalogue import Catalogue, price_at
 from pipeline.errors import JobError
 from pipeline.records import LongPrice, Model, Price, Tier
 from pipeline.spec import BaselineColumn, Route
 
-_LABELS = ("task", "difficulty", "has_image", "input_tokens", "wanted_model")  # columns that always come with the rows
+_WISHES = ("wanted_model", "wanted_cascade")
+_LABELS = ("task", "difficulty", "has_image", "input_tokens", *_WISHES)  # columns that never are those of the input
 _NO_LIMIT = 2**62  # more tokens than any row has
 POLICY = "policy"  # the reason of a row whose model the policy chose
-_ROUTED = {"model": pl.String, "reason": pl.String, "escalate_to": pl.String, "baseline": pl.String}
+_ROUTED = dict.fromkeys(("model", "reason", "escalate_to", "cascade", "baseline"), pl.String)
 
 
 def only_columns(catalogue: Catalogue, spec: Route, wanted: Iterable[str] = ()) -> list[str]:
@@ -37,7 +39,7 @@ def only_columns(catalogue: Catalogue, spec: Route, wanted: Iterable[str] = ()) 
 def route(
     rows: pl.DataFrame, *, spec: Route, catalogue: Catalogue, max_output_tokens: int, at: datetime | None = None
 ) -> pl.DataFrame:
-    """Return, for each of *rows* in order, model, reason, escalate_to and baseline, all text.
+    """Return, for each of *rows* in order, model, reason, escalate_to, cascade and baseline, all text.
 
     *rows* has the columns task, difficulty, has_image and input_tokens and those of `only_columns`; a length of null
     counts as 0. The model is the first that fits in the cell of the row's tier ("task.difficulty" where there is one,
@@ -47,6 +49,8 @@ def route(
 
     Where *rows* has a column `wanted_model`, the model a policy chose, that model is taken if it fits, with `POLICY` as
     the reason; `escalate_to` is then the first other model that fits in a tier above `tier`. Else the table decides.
+    Where the model begins a cascade, of column `wanted_cascade`, every model of it must fit; `cascade` then has it, and
+    there is no escalation beside it.
 
     With `max_cost_usd` the walk starts at the budget tier, whatever `tier` says, and a model must also cost no more
     than that for this input and *max_output_tokens*, at its price of *at* (default: now); when none does, the first
@@ -55,7 +59,7 @@ def route(
     Raises:
         JobError: when a baseline column names an unknown model, or an `only` column can't be compared.
     """
-    wanted = rows["wanted_model"].drop_nulls().unique().to_list() if "wanted_model" in rows.columns else []
+    wanted = _wanted(rows)
     router = _Router(spec, catalogue, _routable(catalogue, spec, wanted), max_output_tokens, at or datetime.now(UTC))
     facts = router.facts(rows)
     distinct = facts.unique(maintain_order=True)
@@ -97,38 +101,40 @@ class _Router:
                 restricting.setdefault(column, set()).update(values)
         limits = pl.Series(self._limits, dtype=pl.Int64)
         no_wish = pl.Series([None], dtype=pl.String).new_from_index(0, rows.height)
+        wishes = {name: rows.get_column(name, default=no_wish) for name in _WISHES}
         return pl.DataFrame(
             {
                 "task": rows["task"].cast(pl.String),
                 "difficulty": rows["difficulty"].cast(pl.String),
                 "image": rows["has_image"].fill_null(value=False),
                 "tokens": limits[limits.search_sorted(rows["input_tokens"].fill_null(0), side="left")],
-                "wanted_model": rows["wanted_model"] if "wanted_model" in rows.columns else no_wish,
+                **wishes,
                 **{f"only {column}": _known_text(rows[column], values) for column, values in restricting.items()},
             }
         )
 
-    def decide(self, fact: Mapping[str, Any]) -> tuple[str | None, str, str | None, str | None]:
-        """Return model, reason, escalate_to and baseline for rows of these facts."""
+    def decide(self, fact: Mapping[str, Any]) -> tuple[str | None, ...]:
+        """Return model, reason, escalate_to, cascade and baseline for rows of these facts."""
         baseline = self._spec.baseline
         named = baseline.get(fact["task"]) if isinstance(baseline, dict) else baseline
         return (*self._choose(fact), named if isinstance(named, str) else None)
 
-    def _choose(self, fact: Mapping[str, Any]) -> tuple[str | None, str, str | None]:
-        wanted = fact["wanted_model"]
+    def _choose(self, fact: Mapping[str, Any]) -> tuple[str | None, str, str | None, str | None]:
+        wanted, cascade = fact["wanted_model"], fact["wanted_cascade"]
         if wanted is None:
-            return self._choose_by_table(fact)
-        why = self._unfit(self._catalogue.models[wanted], fact)
-        if not why and fact["tokens"] > self._affords[wanted]:
-            why = f"over {self._spec.max_cost_usd} USD"
-        if why:
+            return *self._choose_by_table(fact), None
+        asked = (wanted,) if cascade is None else (wanted, *read_cascade(cascade).then)
+        unfit = {name: why for name in asked if (why := self._too_much(self._catalogue.models[name], fact))}
+        if unfit:
             model, reason, stronger = self._choose_by_table(fact)
-            return model, f"{reason}; policy: not {wanted} ({why})", stronger
+            return model, f"{reason}; policy: not {_listing(unfit)}", stronger, None
+        if cascade is not None:
+            return wanted, POLICY, None, cascade
         steps = self._steps(fact["task"], fact["difficulty"])
         fitting = [step for step in steps if fact["tokens"] <= self._affords[step.model.name]]
         fitting = [step for step in fitting if not self._unfit(step.model, fact)]
-        asked = _Step(self._spec.tier, POLICY, self._catalogue.models[wanted])
-        return wanted, POLICY, self._escalation(asked, fitting)
+        first = _Step(self._spec.tier, POLICY, self._catalogue.models[wanted])
+        return wanted, POLICY, self._escalation(first, fitting), None
 
     def _choose_by_table(self, fact: Mapping[str, Any]) -> tuple[str | None, str, str | None]:
         steps = list(self._steps(fact["task"], fact["difficulty"]))
@@ -168,6 +174,11 @@ class _Router:
             for name in cells.get(cell, ()):
                 yield _Step(tier, cell, self._catalogue.models[name])
 
+    def _too_much(self, model: Model, fact: Mapping[str, Any]) -> str:
+        """Return why *model* can't take the row or costs more than a request may, empty when neither holds."""
+        too_dear = fact["tokens"] > self._affords[model.name]
+        return self._unfit(model, fact) or (f"over {self._spec.max_cost_usd} USD" if too_dear else "")
+
     def _unfit(self, model: Model, fact: Mapping[str, Any]) -> str:
         """Return why *model* can't take the row, empty when it can."""
         if fact["image"] and not model.vision:
@@ -178,6 +189,12 @@ class _Router:
             if fact[f"only {column}"] not in allowed:
                 return f"not for this {column}"
         return ""
+
+
+def _wanted(rows: pl.DataFrame) -> list[str]:
+    """Return the models that a policy wants for some of *rows*."""
+    models, cascades = (rows[name].drop_nulls().unique().to_list() if name in rows.columns else [] for name in _WISHES)
+    return [*models, *(model for cascade in cascades for model in read_cascade(cascade).then)]
 
 
 def _tiers(spec: Route) -> list[Tier]:

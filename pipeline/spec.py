@@ -124,6 +124,9 @@ class Route(_Section):
     )
 
     policy: str | None = Field(None, description="file of `rowroute route fit`: it decides, the table where it can't")
+    agree: Literal["exact", "normalised", "choice", "number", "json"] | None = Field(
+        None, description="what of two answers a cascade of the policy compares [choices: exact, schema: json]"
+    )
     promise: Promise | None = None
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from pipeline.errors import JobError
-from pipeline.learn.commands import FitOptions, fit_policy
+from pipeline.learn.commands import FitOptions, fit_policy, replay_policy
 from pipeline.run import RunOptions, check_job, run_job
 from tests.outcomes import made_up, written
 
@@ -95,6 +95,44 @@ def test_a_night_follows_its_policy_and_says_whether_the_promise_held(folder):
     assert "policy" in report.comparison["scope"].to_pylist()
 
 
+def test_a_night_of_cascades_comes_to_what_their_replay_says(folder):
+    """A policy with cascades leads to the answers and the calls that playing it against the same record charges."""
+    report = run_job(
+        options(
+            folder,
+            0.95,
+            f'route.policy="{folder}/cascade.npz"',
+            'route.agree="exact"',
+            f'output.path="{folder}/cascades"',
+        )
+    )
+    prompts, outcomes = made_up(400, 2)
+    prompts.write_parquet(folder / "new_prompts.parquet")
+    outcomes.write_parquet(folder / "new_outcomes.parquet")
+    tables = str(folder / "new_prompts.parquet"), str(folder / "new_outcomes.parquet")
+    played = replay_policy(folder / "cascade.npz", *tables, "pick")
+    outputs = pl.read_parquet(folder / "cascades" / "outputs.parquet")
+    assert any("=" in arm and rows for arm, rows in played["arms"].items())
+    assert report.summary["attempts"] == played["calls"]
+    scored = outputs.join(outcomes, left_on=["prompt_id", "llm_model"], right_on=["prompt_id", "model"])
+    assert scored["score"].mean() == pytest.approx(played["quality"])
+    told = report.summary["cascades"]
+    assert told["kept"] + told["asked_up"] == sum(rows for arm, rows in played["arms"].items() if "=" in arm)
+    assert report.summary["promise"]["paired"] == 400
+
+
+def test_where_one_model_of_a_cascade_does_not_fit_the_table_decides(folder):
+    """No cascade is begun that could not be ended."""
+    limits = 'models.small.only={subject=["sums"]}'  # the second model of the cascade, which is for law
+    wanted = f'route.policy="{folder}/cascade.npz"', 'route.agree="exact"', f'output.path="{folder}/short"'
+    run_job(options(folder, 0.95, limits, *wanted))
+    outputs = pl.read_parquet(folder / "short" / "outputs.parquet")
+    passed = outputs["llm_route"].str.contains("policy: not small (not for this subject)", literal=True)
+    assert passed.any()
+    assert set(outputs.filter(passed)["llm_model"]) == {"big"}
+    assert outputs.filter(passed)["llm_attempts"].max() == 1
+
+
 def test_where_the_wanted_model_does_not_fit_the_table_decides(folder):
     """A model that may not take a row is passed over, and the reason says so."""
     limits = 'models.small.only={subject=["law"]}'
@@ -112,7 +150,11 @@ def test_where_the_wanted_model_does_not_fit_the_table_decides(folder):
     ("override", "models", "problem"),
     [
         ("name=x", "small big", "asks models that are not known: middle"),
-        ('route.policy="{folder}/cascade.npz"', "small middle big", "asks several models a row"),
+        (
+            'route.policy="{folder}/cascade.npz"',
+            "small middle big",
+            "compares the answers of several models: say with route.agree",
+        ),
         ("route.promise.quality=0.99", "small middle big", "learned to keep 0.95 of big at confidence 0.95, not 0.99"),
         ('route.promise.reference="small"', "small middle big", "not 0.95 of small"),
         ('route.policy="{folder}/none.npz"', "small middle big", "none.npz: cannot be read"),

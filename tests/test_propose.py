@@ -57,6 +57,18 @@ def test_where_too_few_rows_were_seen_twice_nothing_is_written(job):
     assert not list(job.parent.glob("*.npz"))
 
 
+def test_where_nothing_cheaper_is_sure_nothing_is_written(job):
+    """A policy that would send every row to the reference is told of, and no file is made of it."""
+    answers = job.with_name("answers.parquet")
+    right = pl.col("model") == "big"
+    pl.read_parquet(answers).with_columns(score=right.cast(pl.Float64)).write_parquet(answers)
+    run_job(RunOptions(job))
+    told = propose(job, None, None, 0.9)
+    assert "no cheaper way keeps 90.0% of big's quality" in told
+    assert "nothing is written: the only policy would be big for every row" in told
+    assert not list(job.parent.glob("*.npz"))
+
+
 def test_a_job_that_never_ran_teaches_nothing(job):
     """Without a night the command says what to do first."""
     with pytest.raises(JobError, match="no finished night to learn from"):

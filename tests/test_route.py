@@ -19,7 +19,7 @@ from pipeline.route import only_columns, route
 from pipeline.spec import Job
 
 ARTICLE_DAY = datetime(2026, 6, 20, tzinfo=UTC)
-COLUMNS = ["model", "reason", "escalate_to", "baseline"]
+COLUMNS = ["model", "reason", "escalate_to", "cascade", "baseline"]
 LABELS = {"task": pl.String, "difficulty": pl.String, "has_image": pl.Boolean, "input_tokens": pl.Int64}
 ARTICLE_TABLE = {  # code, reasoning, classification, translation, creative, general, vision
     "budget": "deepseek-chat deepseek-reasoner glm-4-flash glm-4-flash deepseek-chat deepseek-chat glm-4v",
@@ -119,6 +119,7 @@ def test_first_model_of_a_cell_that_fits_is_taken() -> None:
         "model": "long",
         "reason": "balanced code; not short (holds 1000 tokens)",
         "escalate_to": "deepseek-v4-pro",
+        "cascade": None,
         "baseline": "gpt-4o",
     }
 
@@ -140,6 +141,7 @@ def test_row_that_no_model_takes_says_why() -> None:
         "model": None,
         "reason": "no model fits: blind (sees no pictures), tiny (holds 200 tokens)",
         "escalate_to": None,
+        "cascade": None,
         "baseline": "gpt-4o",
     }
     assert routed_one(job, "vision", "easy", False, 150)["model"] == "blind"
@@ -255,9 +257,9 @@ def test_cap_walks_up_from_the_budget_tier() -> None:
     job = capped("0.0012")  # at 100 tokens out: 1,000 in for cheap, 400 for middle, 100 for dear
     found = routed(job, rows_of(*(("code", "easy", False, tokens) for tokens in (100, 400, 401))))
     assert found.rows() == [
-        ("cheap", "budget code", "middle", "gpt-4o"),
-        ("cheap", "budget code", "middle", "gpt-4o"),
-        ("middle", "balanced code; none costs at most 0.0012 USD; not cheap (holds 500 tokens)", None, "gpt-4o"),
+        ("cheap", "budget code", "middle", None, "gpt-4o"),
+        ("cheap", "budget code", "middle", None, "gpt-4o"),
+        ("middle", "balanced code; none costs at most 0.0012 USD; not cheap (holds 500 tokens)", None, None, "gpt-4o"),
     ]
 
 
@@ -267,6 +269,7 @@ def test_cap_that_nothing_meets_falls_back_to_the_budget_tier() -> None:
         "model": "cheap",
         "reason": "budget code; none costs at most 0.0001 USD",
         "escalate_to": None,
+        "cascade": None,
         "baseline": "gpt-4o",
     }
 

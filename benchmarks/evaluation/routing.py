@@ -1,8 +1,9 @@
 """How good learned routing is, on recorded outcomes: savings, the figures of RouteLLM, promises, harm, speed.
 
-EVAL_DATA names a folder with the sets mmlupro, routellm_mmlu, routellm_gsm8k (prompts.parquet, outcomes.parquet each)
-and replay/general_simpleqa (prompts.parquet and answers.parquet); sets that are not there are left out. In each of 20
-seeded splits a policy is learned from one part, its operating point included, and only then is the other part read.
+The sets are those of data/outcomes: mmlupro, routellm_mmlu, routellm_gsm8k (prompts.parquet, outcomes.parquet each) and
+replay/general_simpleqa (prompts.parquet and answers.parquet). EVAL_DATA names a folder with others in their place. In
+each of 20 seeded splits a policy is learned from one part, its operating point included, and only then is the other
+part read.
 """
 
 import os
@@ -27,6 +28,7 @@ from pipeline.learn.replay import replay
 from pipeline.policy import Arm, choose_arms, play
 from pipeline.policy.features import Floats, Ints
 
+SHIPPED = Path(__file__).parent.parent.parent / "data" / "outcomes"
 SPLITS = 20
 _SIGNS_SHARE = 1.0  # of the signs in the kernel, beside 1 for the words of prompt and answer each
 _SEEN_STRENGTH = 10.0
@@ -34,10 +36,7 @@ STRONG, WEAK = "gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"
 
 
 def main(folder: Path | None) -> None:
-    """Print every figure, mean and worst of the splits, on the sets in *folder*."""
-    if folder is None:
-        print("routing: EVAL_DATA names no folder of recorded outcomes")
-        return
+    """Print every figure, mean and worst of the splits, on the sets in *folder*, and on those shipped that it lacks."""
     sets = {
         "mmlupro": _mmlupro,
         "routellm_mmlu": _mmlu,
@@ -46,11 +45,10 @@ def main(folder: Path | None) -> None:
     }
     splits = int(os.environ.get("EVAL_SPLITS", SPLITS))
     for name, measure in sets.items():
-        if (folder / name / "prompts.parquet").exists():
-            for line in measure(folder / name, splits):
-                print(f"{name}: {line}", flush=True)
-        else:
-            print(f"{name}: not in {folder}", flush=True)
+        own = folder is not None and (folder / name / "prompts.parquet").exists()
+        root = folder if folder is not None and own else SHIPPED
+        for line in measure(root / name, splits):
+            print(f"{name}: {line}", flush=True)
 
 
 def _mmlupro(folder: Path, splits: int) -> Iterator[str]:

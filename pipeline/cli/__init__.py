@@ -21,7 +21,7 @@ from pipeline.cli.output import print_out as _print
 from pipeline.cli.output import say as _say
 from pipeline.cli.prices import models, prices
 from pipeline.cli.route import add_route_commands
-from pipeline.cli.texts import plan_text, promise_text, report_text, table
+from pipeline.cli.texts import cascades_text, plan_text, promise_text, report_text, table
 from pipeline.errors import JobError, LockedError
 
 _CANNOT_RUN, _WORSE, _DEFECT, _LOCKED, _INTERRUPTED = 2, 6, 70, 75, 130
@@ -364,6 +364,8 @@ def _show_report(report: Any, *, quiet: bool, as_json: bool) -> None:
         _print(to_text(report.comparison))
     if "promise" in summary:
         _print(promise_text(summary["promise"]))
+    if summary["cascades"]:
+        _print(cascades_text(summary["cascades"]))
     _print(report_text(summary))
     if summary["stopped"]:
         _print(f"stopped by {summary['stopped']}; run it again to continue")

@@ -28,6 +28,8 @@ def add_propose_command(route: click.Group, say: Callable[[str], None]) -> None:
 def propose(job_file: Path, output: str | None, reference: str | None, quality: float | None) -> str:
     """Write a policy to a new file beside the job, and return its path, the rows it moves and what it promises.
 
+    Where no cheaper way is sure enough to keep the quality, nothing is written, and the text says so.
+
     Raises:
         JobError: when no reference is named, or too few rows were answered by two models; nothing is written then.
     """
@@ -53,6 +55,11 @@ def propose(job_file: Path, output: str | None, reference: str | None, quality: 
         draft = Path(scratch) / "policy.npz"
         wanted = FitOptions(str(prompts), str(outcomes), named, share, draft, confidence=confidence, cascades=False)
         policy = fit_policy(wanted)
+        seen = f"{policy.provenance['rows']} of {evidence.rows}"
+        learned = f"this holds for rows like those learned from, which were {seen}"
+        if policy.fixed == named:
+            verdict = f"nothing is written: the only policy would be {named} for every row"
+            return "\n".join([policy_text(policy), learned, verdict])
         before, after = rows_per_model(options), rows_per_model(options, draft)
         out.write_bytes(draft.read_bytes())
     lines = ["model: rows now -> proposed"]
@@ -61,7 +68,7 @@ def propose(job_file: Path, output: str | None, reference: str | None, quality: 
     lines += [
         policy_text(policy),
         f"mean cost a row: {kept.expected_cost:.6g} USD, of {named} {kept.reference_cost:.6g} USD",
-        f"this holds for rows like those learned from, which were {policy.provenance['rows']} of {evidence.rows}",
+        learned,
         f'written: {out}; nothing changes until [route] says policy = "{out}"',
     ]
     return "\n".join(lines)

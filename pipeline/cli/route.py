@@ -31,7 +31,7 @@ def add_route_commands(main: click.Group, say: Callable[[str], None]) -> None:
     )
     @click.option("--confidence", type=float, default=0.95, show_default=True, help="That the quality is kept.")
     @click.option("--night-rows", type=click.IntRange(0), help="Rows of a night [as many as in P; 0: endless nights].")
-    @click.option("--no-cascades", is_flag=True, help="One model a row, as `[route] policy` of a job needs it.")
+    @click.option("--no-cascades", is_flag=True, help="One model a row, also where answers could be compared.")
     @click.option("--seed", type=int, default=0, show_default=True)
     @click.option("--out", required=True, type=_PATH, metavar="POLICY", help="The policy file to write.")
     def fit(*, no_cascades: bool, **given: Any) -> None:

@@ -68,6 +68,14 @@ def report_text(summary: dict[str, Any]) -> str:
     )
 
 
+def cascades_text(told: dict[str, Any]) -> str:
+    """Return how often two models agreed, and what the answers cost that do not count."""
+    return (
+        f"cascades: of {told['kept'] + told['asked_up']} requests two models agreed on {told['kept']} "
+        f"({told['share_kept']:.1%}); the answers that do not count cost {float(told['discarded_usd']):.4f} USD"
+    )
+
+
 def promise_text(told: dict[str, Any]) -> str:
     """Return what the policy promised, and whether the night kept it."""
     text = f"promise: {told['quality']:.1%} of {told['reference']}'s quality at confidence {told['confidence']:.0%}: "

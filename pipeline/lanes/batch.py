@@ -10,6 +10,7 @@ import anyio
 
 from pipeline.errors import CallError, ErrorKind
 from pipeline.lanes.batch_client import GONE, BatchClient, Feed, file_hash, is_certain
+from pipeline.lanes.cascade import is_begun, open_case
 from pipeline.lanes.case import Case, Shared
 from pipeline.lanes.collecting import Collector
 from pipeline.lanes.online import Lane
@@ -69,6 +70,10 @@ class BatchLane:
             if batch.model == self._route.model.name:
                 self._shared.budget.hold(batch.worst_pusd)
                 await self._follow(batch)
+        if any(entry.heard for entry in self._shared.carried.values()):
+            # Their first model has answered already, maybe in a batch.
+            begun = (request for request in self._left() if is_begun(request, self._shared))
+            self._unsettled += [open_case(request, self._route, self._shared) for request in begun]
         while self._may_submit() and await self._submit():
             pass  # what a batch leaves without an answer goes into another one, while there is time
         await self._go_on(workers)

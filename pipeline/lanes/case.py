@@ -70,7 +70,7 @@ class Case:
         self.route = route
         self.shared = shared
         before = shared.carried.get(request.request_id) if shared.carried else None
-        self.attempts, self.spent_pusd = before or (0, 0)
+        self.attempts, self.spent_pusd = before[:2] if before else (0, 0)
         self.tries = Tries()  # of the present route
         self.asked_s: float | None = None  # when that was first asked
         self.probing = False  # whether this attempt probes a provider that is down
@@ -247,8 +247,8 @@ class Case:
         counters.spent_pusd += cost
         counters.other_models.update([other] if other else ())
 
-    async def take(self, result: Answer | CallError, batch: str, started_at: float) -> bool:
-        """Judge what came in *batch*, asked at *started_at*; False when `settle` is to go on from it."""
+    def taken(self, result: Answer | CallError, batch: str, started_at: float) -> Tried:
+        """Count what came in *batch*, asked at *started_at*."""
         usage, cost, other = _NO_USAGE, 0, None
         if isinstance(result, Answer):
             result = self.tidied(result)
@@ -256,7 +256,11 @@ class Case:
         self.attempts += 1
         self._count(cost, other)
         # How long it took says nothing of the model: a latency of 0 counts as unknown.
-        tried = Tried(self.attempts, self.route.model.name, result, started_at, 0.0, usage, cost, other, batch)
+        return Tried(self.attempts, self.route.model.name, result, started_at, 0.0, usage, cost, other, batch)
+
+    async def take(self, result: Answer | CallError, batch: str, started_at: float) -> bool:
+        """Judge what came in *batch*, asked at *started_at*; False when `settle` is to go on from it."""
+        tried = self.taken(result, batch, started_at)
         step = self.judge(tried)
         match step:
             case Done() | GiveUp():

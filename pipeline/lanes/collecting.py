@@ -9,6 +9,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from pipeline.errors import CallError
 from pipeline.lanes.batch_client import BatchClient
+from pipeline.lanes.cascade import open_case
 from pipeline.lanes.case import Case, Shared
 from pipeline.lanes.route import Route
 from pipeline.ledger import Batch, BatchBook
@@ -106,7 +107,7 @@ class Collector:
                     result = client.decode(line.response)
                 except CallError as error:
                     result = error.with_traceback(None)
-                case = Case(self._requests[key], self._route, self._shared)
+                case = open_case(self._requests[key], self._route, self._shared)
                 if await case.take(result, self._batch.batch_id, self._batch.asked_at or self._batch.begun_at):
                     self.settled.add(key)
                 else:

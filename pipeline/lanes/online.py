@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import anyio
 from anyio.abc import TaskGroup
 
+from pipeline.lanes.cascade import open_case
 from pipeline.lanes.case import Case, Shared
 from pipeline.lanes.route import Route
 from pipeline.records import Request
@@ -56,7 +57,7 @@ class Lane:
             request = next(self._requests, None) if self._goes_on() else None
             if request is None:
                 return
-            await self._see_to(Case(request, route, self._shared), escalated)
+            await self._see_to(open_case(request, route, self._shared), escalated)
 
     async def _see_to(self, case: Case, escalated: TaskGroup) -> None:
         while await case.settle():

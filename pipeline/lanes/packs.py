@@ -7,6 +7,7 @@ from anyio.abc import TaskGroup
 
 from pipeline.checks import tidy, weakness
 from pipeline.errors import CallError, ErrorKind
+from pipeline.lanes.cascade import open_case
 from pipeline.lanes.case import Case, Shared
 from pipeline.lanes.online import Lane
 from pipeline.lanes.route import Packed, Route
@@ -56,11 +57,12 @@ class PackLane(Lane):
 
     def _goes(self, request: Request) -> bool:
         # One that failed in an earlier run may be what spoils a pack.
-        return self._packed.packing.takes(request) and request.request_id not in self._shared.carried
+        packing = self._packed.packing
+        return packing.takes(request) and request.cascade is None and request.request_id not in self._shared.carried
 
     async def _settle(self, requests: Sequence[Request]) -> list[Case]:
         """Ask *requests* as one and settle what is answered well; return what is to be asked alone."""
-        cases = [Case(request, self._route, self._shared) for request in requests]
+        cases = [open_case(request, self._route, self._shared) for request in requests]
         if len(requests) == 1:
             return cases
         tried = await _Pack(pack(requests, self._packed.packing), self._route, self._shared, self._packed).answered()

@@ -73,6 +73,8 @@ class Service:
         self.policy = policy
         self.is_remote = is_remote
         self.halted: str | None = None
+        # Of cascades, whose requests have no worker each: until an answer is on the disk, it could be lost to a kill.
+        self.places = anyio.Semaphore(pool.concurrency)
 
 
 class Route:

@@ -20,6 +20,9 @@ class Counters:
     rate_limited: int = 0
     repairs: int = 0
     escalations: int = 0
+    cascades_kept: int = 0  # requests whose first two models agreed
+    cascades_asked_up: int = 0  # requests that went to a further model, as they did not
+    discarded_pusd: int = 0  # cost of the answers of cascades that do not count
     cut_off: int = 0  # requests that were under way when the run was told to end at once
     other_models: Counter[str] = field(default_factory=Counter)  # answers of models that were not asked, by their name
     maybe_paid: int = 0  # attempts that failed and that the provider may bill all the same
@@ -43,6 +46,18 @@ class Counters:
             "cached_tokens": self.cached_tokens,
             "hit_rate": self.cached_tokens / self.input_tokens if self.input_tokens else 0.0,
             "saved_usd": f"{self.cache_saved_pusd * PICO_USD:f}",
+        }
+
+    def cascades_told(self) -> dict[str, Any] | None:
+        """Return how many requests of cascades were answered by two models that agreed; None without cascades."""
+        settled = self.cascades_kept + self.cascades_asked_up
+        if not settled:
+            return None
+        return {
+            "kept": self.cascades_kept,
+            "asked_up": self.cascades_asked_up,
+            "share_kept": self.cascades_kept / settled,
+            "discarded_usd": f"{self.discarded_pusd * PICO_USD:f}",
         }
 
     def nothing_comes(self) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.errors import JobError
 from pipeline.learn.learner import Learned, Learner
-from pipeline.learn.menu import Candidates, candidates, choose_menu
+from pipeline.learn.menu import Candidates, candidates, choose_menu, shares_asked
 from pipeline.learn.outcomes import Table
 from pipeline.learn.promise import FEWEST, Aim, Point, cheapest_kept, lower_bound, prices, sweep
 from pipeline.policy.arms import Arm, Played, play
@@ -62,7 +62,8 @@ def fit(table: Table, aim: Aim, *, cascades: bool = True, seed: int = 0, provena
         expected_cost=settled.point.cost,
         reference_cost=float(own.costs.mean()),
     )
-    data = {"rows": table.rows, "seed": seed, "data": table.digest, "unit": table.unit, "why": settled.why}
+    data: dict[str, Any] = {"asked": shares_asked([known.arms[place] for place in menu], table.recorded)}
+    data |= {"rows": table.rows, "seed": seed, "data": table.digest, "unit": table.unit, "why": settled.why}
     policy = Policy(
         arms=tuple(known.arms[place] for place in menu),
         predictor=learned.predictor,

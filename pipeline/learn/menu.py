@@ -51,6 +51,15 @@ def _cascades(recorded: Recorded) -> list[Arm]:
     return [Arm(tuple(recorded.models[model] for model in arm)) for arm in dict.fromkeys(found)]
 
 
+def shares_asked(arms: Iterable[Arm], recorded: Recorded) -> dict[str, list[float]]:
+    """Return, by the name of each cascade, which share of the rows each of its models is asked."""
+    return {
+        arm.name: [float((played.calls > place).mean()) for place in range(len(arm.models))]
+        for arm in arms
+        if arm.is_cascade and (played := play(arm, recorded))
+    }
+
+
 def choose_menu(known: Candidates, rows: Ints, reference: str) -> list[int]:
     """Return which of the arms to choose among, judged by *rows* only, in order of mean cost.
 

@@ -36,7 +36,7 @@ class Patterns(NamedTuple):
 
 
 class View(NamedTuple):
-    """What is told of the arms' differences: the mean of what pattern and subject (without one: the words) are worth."""
+    """What is told of the arms' differences: the mean of what pattern and subject (else: words) are worth."""
 
     strength: float  # of the ridge that guesses the pattern
     sharpness: float  # of the softmax over patterns
@@ -51,7 +51,7 @@ class View(NamedTuple):
     def of(
         cls, differences: Floats, told: tuple[Floats, Floats, Floats], *, strength: float, sharpness: float
     ) -> "View":
-        """Weigh what was *told* of rows left out by subject, pattern and words against the *differences* (row x arm)."""
+        """Weigh what was *told* of rows left out by subject, pattern and words against *differences* (row x arm)."""
         target = differences - differences.mean(axis=0)
         worths = [_worth(one - one.mean(axis=0), target) for one in told]
         if worths[0] > 0:

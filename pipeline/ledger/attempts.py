@@ -22,7 +22,7 @@ class Attempt(NamedTuple):
     attempt: int  # 1 for the first
     model: str  # the one asked, which differs from the planned one after an escalation
     final: bool
-    status: str | None  # of the request, on the final attempt
+    status: str | None  # of the request, on the final attempt; of a model's answer, where others are asked beside it
     reason: str | None
     started_at: float  # Unix seconds, UTC
     latency_s: float
@@ -45,6 +45,11 @@ class Attempt(NamedTuple):
     batch: str  # the provider's name of the batch it was part of, at the batch price; empty: sent by itself
     shared_by: int  # requests that were sent as one and share its tokens and cost; 1: sent alone
     answer: str | None
+
+    @property
+    def is_heard(self) -> bool:
+        """Tell whether this is what one model of a cascade said, which may yet count."""
+        return self.status is not None and not self.final
 
 
 def usage_of(attempt: Attempt) -> Usage:

@@ -26,6 +26,7 @@ class Entry(NamedTuple):
 
     attempts: int
     cost_pusd: int
+    heard: tuple[Attempt, ...] = ()  # what the models of a cascade have said, in the order they were asked
 
 
 class Done(NamedTuple):
@@ -87,18 +88,19 @@ def find_done(
                 if attempt is None:
                     damaged += 1
                     continue
-                lost = values[_PACKED] == DROPPED and attempt.request_id not in kept
+                dropped = values[_PACKED] == DROPPED
+                lost = dropped and attempt.request_id not in kept
                 settled = attempt.final and not lost and attempt.status not in again
-                _take(number, attempt, final, carried, settled=settled)
+                _take(number, attempt, final, carried, settled=settled, told=not dropped)
     if final:
         records.add(as_ids(b"".join(final)), np.fromiter(final.values(), dtype=np.int64, count=len(final)))
     return Done(records, carried, damaged)
 
 
 def _take(
-    number: int, attempt: Attempt, final: dict[bytes, int], carried: dict[bytes, Entry], *, settled: bool
+    number: int, attempt: Attempt, final: dict[bytes, int], carried: dict[bytes, Entry], *, settled: bool, told: bool
 ) -> None:
-    """Let one attempt, in order of writing, change what is known of its request."""
+    """Let one attempt, in order of writing, change what is known of its request; *told* says that its text is there."""
     request_id = attempt.request_id
     before = carried.pop(request_id, Entry(0, 0))
     if settled:
@@ -106,7 +108,10 @@ def _take(
         return
     final.pop(request_id, None)
     total = attempt.total_cost_pusd if attempt.final else before.cost_pusd + attempt.cost_pusd
-    carried[request_id] = Entry(attempt.attempt if attempt.final else before.attempts + 1, total)
+    heard = () if attempt.final else before.heard
+    if attempt.is_heard and told:
+        heard = (*heard, attempt)
+    carried[request_id] = Entry(attempt.attempt if attempt.final else before.attempts + 1, total, heard)
 
 
 def used_since(connection: sqlite3.Connection, path: Path, since: float) -> dict[str, tuple[int, int]]:

@@ -83,7 +83,7 @@ def settled_by(connection: sqlite3.Connection, ledger: Path, run: Run, before: I
     """Return the requests that *run* settled, and those settled *before* it, as `Ledger.settled` does."""
     with reading(ledger):
         found = connection.execute(
-            "SELECT id, request_id, status FROM attempts WHERE run = ? AND status IS NOT NULL ORDER BY id DESC",
+            "SELECT id, request_id, status FROM attempts WHERE run = ? AND final ORDER BY id DESC",
             (run.id,),
         ).fetchall()
     records = IdMap()  # the first value of an id stays, and the newest come first

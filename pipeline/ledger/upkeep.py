@@ -83,12 +83,18 @@ def prune(connection: sqlite3.Connection, path: Path, used: IdMap, *, keep_night
 
 
 def drop_answers(connection: sqlite3.Connection, path: Path) -> None:
-    """Take the text of every answer out of the file, its free pages included."""
+    """Take the text of every answer out of the file, its free pages included.
+
+    What models of a cascade have said stays until their request is settled, as it is to be compared with others.
+    """
     with reading(path):
+        settled = {attempt.request_id for _, attempt in _all(connection) if attempt is not None and attempt.final}
         changes = [
             (*pack(attempt._replace(answer=None), dropped=True), number)
             for number, attempt in _all(connection)
-            if attempt is not None and attempt.answer is not None
+            if attempt is not None
+            and attempt.answer is not None
+            and not (attempt.is_heard and attempt.request_id not in settled)
         ]
         _change(connection, _REPLACE, changes)
 

@@ -137,9 +137,9 @@ class Ledger:
                     self._connection.execute("ROLLBACK")
                 raise
         for number, attempt in enumerate(commit.attempts, start=last - len(commit.attempts) + 1):
-            if attempt.status is not None:
+            if attempt.final:
                 self._final_ids += attempt.request_id
-                self._final_records.append(record_value(number, Status(attempt.status)))
+                self._final_records.append(record_value(number, Status(attempt.status or "")))
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.catalogue import Catalogue, cheap_from, dearest_at, price_at
 from pipeline.classify.bulk import JobClassifier
 from pipeline.errors import JobError
-from pipeline.identity import ID_BYTES, IdMap, as_ids, repeat_id, request_hasher
+from pipeline.identity import ID_BYTES, IdMap, RequestHasher, as_ids, repeat_id, request_hasher
 from pipeline.packing import packing_of
 from pipeline.plan.learned import Learned
 from pipeline.plan.rows import RowWriter
@@ -96,7 +96,9 @@ def make_plan(job: Job, source: Source, catalogue: Catalogue, folder: Path, opti
     planner.check_ids()
     summary = planner.tally.summary(catalogue, planner.earlier)
     if options.off_peak:
-        summary = summary._replace(notes=_waits(catalogue, [group.model for group in summary.groups]))
+        summary = summary._replace(
+            notes=(*summary.notes, *_waits(catalogue, [group.model for group in summary.groups]))
+        )
     if job.prompt.rows_per_request > 1:
         summary = summary._replace(notes=(*summary.notes, *map(_packs, summary.groups)))
     return Plan(folder, groups, summary, planner.parameters, planner.prices, options.selection)
@@ -111,7 +113,7 @@ class _Planner:
         self._options = options
         self._renderer = Renderer(job.prompt)
         self._classifier = JobClassifier(task=job.route.task, templates=(job.prompt.system, job.prompt.user))
-        self._learned = Learned(job.route, catalogue)
+        self._learned = Learned(job, catalogue)
         self._route_columns = only_columns(catalogue, job.route, self._learned.models)
         self.columns = list(
             dict.fromkeys([*self._renderer.columns, *self._route_columns, *filter(None, [job.input.id])])
@@ -120,7 +122,7 @@ class _Planner:
         self.parameters = parameters_of(job)
         # However it is sent, a schema is read as input.
         self._form_tokens = estimate_tokens(pl.Series([self.parameters.schema or ""])).item()
-        self._hashers = {name: request_hasher(name, self.parameters) for name in catalogue.models}
+        self._hashers = _Hashers(self.parameters)
         timing = options.timing or Timing("never", datetime.now(UTC))
         now = timing.at
         waits = options.off_peak
@@ -133,7 +135,7 @@ class _Planner:
         self.spool = Spool(folder)
         rows_per_request = 1 if options.baseline is not None else job.prompt.rows_per_request
         prices = PlanPrices(timing, self.prices, peak)
-        self.tally = Tally(job.prompt.max_output_tokens, prices, rows_per_request)
+        self.tally = Tally(job.prompt.max_output_tokens, prices, rows_per_request, self._learned.further)
         packing = packing_of(job.prompt.rows_per_request, job.prompt.user)
         frame = pl.Series([packing.head + packing.tail]).to_arrow()
         self._frame_tokens = _MESSAGE_TOKENS + int(estimate_tokens(frame)[0])
@@ -175,7 +177,7 @@ class _Planner:
         facts = labels.select("task", "difficulty").with_columns(has_image=has_image, input_tokens=tokens)
         wanted = self._learned.wanted(rendered["user"])
         if wanted is not None:
-            facts = facts.with_columns(wanted)
+            facts = facts.hstack(wanted)
         routed = route(
             pl.concat([facts, table.select(self._route_columns)], how="horizontal"),
             spec=self._job.route,
@@ -183,7 +185,8 @@ class _Planner:
             max_output_tokens=prompt.max_output_tokens,
         )
         if self._options.baseline is not None:
-            routed = routed.with_columns(model="baseline", escalate_to=pl.lit(None, dtype=pl.String))
+            nobody = pl.lit(None, dtype=pl.String)
+            routed = routed.with_columns(model="baseline", escalate_to=nobody, cascade=nobody)
         frame = pl.concat([rendered, labels, routed], how="horizontal").with_columns(
             input_tokens=tokens,
             shared_tokens=shared_tokens,
@@ -248,10 +251,13 @@ class _Planner:
         offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[users.offset : users.offset + len(users) + 1].tolist()
         texts = data.to_pybytes() if data is not None else b""  # slices of bytes cost half of what those of a view do
         hashers = self._hashers
-        columns = (asked[name].to_list() for name in ("model", "system", "image", "messages"))
+        whom = asked.select(pl.concat_str("model", "cascade", separator="\n", ignore_nulls=True)).to_series()
+        columns = (asked[name].to_list() for name in ("system", "image", "messages"))
         ids = [
-            hashers[model](texts[start:end], system, image, messages)
-            for start, end, model, system, image, messages in zip(offsets, offsets[1:], *columns, strict=False)
+            hashers[name](texts[start:end], system, image, messages)
+            for start, end, name, system, image, messages in zip(
+                offsets, offsets[1:], whom.to_list(), *columns, strict=False
+            )
         ]
         again = self._options.baseline is not None and self._options.baseline.again
         return list(map(repeat_id, ids)) if again else ids
@@ -278,6 +284,18 @@ class _Planner:
             return rows
         keys = others.select("system", "messages").with_columns(user=pl.Series(texts), row=pl.int_range(pl.len()))
         return keys[rows].sort("system", "messages", "user", maintain_order=True)["row"]
+
+
+class _Hashers(dict[str, RequestHasher]):
+    """Hashers by the model that is asked, and the cascade it begins: its answer is another than the model's alone."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        super().__init__()
+        self._parameters = parameters
+
+    def __missing__(self, whom: str) -> RequestHasher:
+        self[whom] = hasher = request_hasher(whom, self._parameters)
+        return hasher
 
 
 def _id_array(packed: bytes, rows: npt.NDArray[np.int64], height: int) -> pa.Array:

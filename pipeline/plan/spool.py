@@ -21,6 +21,7 @@ SPOOL_SCHEMA = pa.schema(
         pa.field("input_tokens", pa.int64(), nullable=False),
         pa.field("task", pa.string(), nullable=False),
         pa.field("escalate_to", pa.string()),
+        pa.field("cascade", pa.string()),
     ]
 )
 assert tuple(SPOOL_SCHEMA.names) == Request._fields
@@ -67,7 +68,7 @@ class Spool:
             parts[-1],
             SPOOL_SCHEMA,
             compression="none",
-            use_dictionary=["task", "escalate_to", "system"],
+            use_dictionary=["task", "escalate_to", "cascade", "system"],
             write_statistics=False,
             write_page_checksum=True,
         )

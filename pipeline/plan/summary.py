@@ -8,6 +8,7 @@ import polars as pl
 
 from pipeline.catalogue import RECORDED, Catalogue, ProviderEntry, Quota, prices_used
 from pipeline.packing import ITEM_TOKENS, Estimate, pays
+from pipeline.plan.further import Further, Tokens, further_cost, further_models, further_notes, most_further_cost
 from pipeline.plan.timing import Choice, Lane, Timing, choose_lane
 from pipeline.records import PICO_USD, LongPrice, Price, Task
 
@@ -23,12 +24,15 @@ EXPECTED_OUTPUT: dict[str, tuple[float, float]] = {
 }
 # The token estimate of the input is within this share for nearly every row; see docs/cost-method.md.
 _INPUT_ERROR = 0.1
-_KEYS = ("model", "baseline", "task", "step", "baseline_step")
+_KEYS = ("model", "cascade", "baseline", "task", "step", "baseline_step")
 _SUMS = ("rows", "reused", "new", "retried", "input_tokens", "output_tokens", "shared_tokens")
 
 
 class GroupSummary(NamedTuple):
-    """One model's share of the plan. Costs, with their band, are of what will be sent; see docs/cost-method.md."""
+    """One model's share of the plan. Costs, with their band, are of what will be sent; see docs/cost-method.md.
+
+    Where requests begin cascades, the costs are also of the further calls these are expected to lead to.
+    """
 
     model: str
     provider: str
@@ -107,16 +111,20 @@ class _Part(NamedTuple):
     step: int  # of the model's price: how many of its sizes for long inputs the rows exceed
     baseline: str | None
     baseline_step: int
+    cascade: str | None
 
 
 class Tally:
     """Counts batch by batch, so that memory does not grow with the input. *prices* holds every model and baseline."""
 
-    def __init__(self, max_output_tokens: int, prices: PlanPrices, rows_per_request: int = 1) -> None:
+    def __init__(
+        self, max_output_tokens: int, prices: PlanPrices, rows_per_request: int = 1, further: Further | None = None
+    ) -> None:
+        self._further = further or {}
         self._max_output_tokens = max_output_tokens
         self._rows_per_request = rows_per_request
         self._prices = prices
-        self._sums: dict[tuple[str, str | None, str, int, int], list[int]] = {}
+        self._sums: dict[tuple[str, str | None, str | None, str, int, int], list[int]] = {}
         self.problems: dict[str, int] = {}
         self.rows = 0
 
@@ -129,7 +137,9 @@ class Tally:
         sent = pl.col("first") & pl.col("kind").is_in(["new", "retried"])
         counted = (
             # Not the texts: a filter copies.
-            frame.select("model", "baseline", "task", "problem", "input_tokens", "shared_tokens", "first", "kind")
+            frame.select(
+                "model", "cascade", "baseline", "task", "problem", "input_tokens", "shared_tokens", "first", "kind"
+            )
             .filter(pl.col("problem").is_null())
             .with_columns(
                 expected=expected_output(self._max_output_tokens),
@@ -148,8 +158,8 @@ class Tally:
                 pl.col("shared_tokens").filter(sent).sum(),
             )
         )
-        for model, baseline, task, step, baseline_step, *numbers in counted.iter_rows():
-            sums = self._sums.setdefault((model, baseline, task, step, baseline_step), [0] * len(_SUMS))
+        for model, cascade, baseline, task, step, baseline_step, *numbers in counted.iter_rows():
+            sums = self._sums.setdefault((model, cascade, baseline, task, step, baseline_step), [0] * len(_SUMS))
             for place, number in enumerate(numbers):
                 sums[place] += int(number)
 
@@ -164,14 +174,25 @@ class Tally:
     def summary(self, catalogue: Catalogue, earlier: dict[str, int]) -> Summary:
         """Put prices on the counts."""
         by_model: dict[str, list[_Part]] = {}
-        for (model, baseline, _task, step, baseline_step), sums in sorted(self._sums.items(), key=str):
-            part = _Part(dict(zip(_SUMS, sums, strict=True)), step, baseline, baseline_step)
+        for (model, cascade, baseline, _task, step, baseline_step), sums in sorted(self._sums.items(), key=str):
+            part = _Part(dict(zip(_SUMS, sums, strict=True)), step, baseline, baseline_step, cascade)
             by_model.setdefault(model, []).append(part)
         groups = tuple(self._group(catalogue, model, parts) for model, parts in by_model.items())
         requests = sum(group.reused + group.new + group.retried for group in groups)
         used = {name for group in groups for name in (group.model, *group.baselines)}
+        begun = [_tokens(model, part) for model, parts in by_model.items() for part in parts]
+        used |= further_models(begun, self._further)
         prices = prices_used(catalogue, used, self._prices.timing.at)
-        return Summary(self.rows, requests, groups, self.problems, earlier, catalogue.digest, prices)
+        return Summary(
+            self.rows,
+            requests,
+            groups,
+            self.problems,
+            earlier,
+            catalogue.digest,
+            prices,
+            further_notes(begun, self._further),
+        )
 
     def _group(self, catalogue: Catalogue, model: str, parts: list[_Part]) -> GroupSummary:
         sums = {name: sum(part.sums[name] for part in parts) for name in _SUMS if name != "shared_tokens"}
@@ -184,19 +205,22 @@ class Tally:
         alone = _total(_cost(price, *_expected(part, 1)) for part in parts)
         packed = _total(_cost(price, *_expected(part, self._rows_per_request)) for part in parts) if can_pack else alone
         rows = self._rows_per_request if can_pack and pays(alone, packed) else 1
+        begun = [_tokens(model, part) for part in parts]
+        further = _total(further_cost(one, self._further, now) for one in begun)
         return GroupSummary(
             model=model,
             provider=provider.name,
             **sums,
-            cost_usd=_total(_cost(price, *_expected(part, rows)) for part in parts),
+            cost_usd=_total(_cost(price, *_expected(part, rows)) for part in parts) + further,
             cost_low_usd=_total(_cost(price, *_least(part, rows)) for part in parts),
-            cost_high_usd=_total(_cost(price, *self._most(part, rows)) for part in parts),
+            cost_high_usd=_total(_cost(price, *self._most(part, rows)) for part in parts)
+            + _total(most_further_cost(self._at_most(one), self._further, now) for one in begun),
             baseline_cost_usd=_total(
                 _cost(now[part.baseline], *_expected(part, 1)[:2], part.baseline_step)
                 for part in parts
                 if part.baseline
             ),
-            peak_cost_usd=_total(_cost(peak, *_expected(part, rows)) for part in parts),
+            peak_cost_usd=_total(_cost(peak, *_expected(part, rows)) for part in parts) + further,
             minutes_at_limits=minutes,
             baselines=tuple(sorted({part.baseline for part in parts if part.baseline})),
             alone_cost_usd=alone,
@@ -220,6 +244,9 @@ class Tally:
         )
         return choice, minutes
 
+    def _at_most(self, one: Tokens) -> Tokens:
+        return one._replace(input=int(one.input * (1 + _INPUT_ERROR)), output=one.requests * self._max_output_tokens)
+
     def _most(self, part: _Part, rows: int) -> tuple[int, int, int]:
         most_written = _sent(part) * (self._max_output_tokens + (ITEM_TOKENS if rows > 1 else 0))
         return int(_expected(part, rows)[0] * (1 + _INPUT_ERROR)), most_written, part.step
@@ -237,6 +264,10 @@ def _expected(part: _Part, rows: int) -> tuple[int, int, int]:
 def _least(part: _Part, rows: int) -> tuple[int, int, int]:
     least_written = _sent(part) * (1 + (ITEM_TOKENS if rows > 1 else 0))
     return int(_expected(part, rows)[0] * (1 - _INPUT_ERROR)), least_written, part.step
+
+
+def _tokens(model: str, part: _Part) -> Tokens:
+    return Tokens(model, part.cascade or "", _sent(part), part.sums["input_tokens"], part.sums["output_tokens"])
 
 
 def _sent(part: _Part) -> int:

@@ -51,7 +51,7 @@ def page_of(told: Told) -> dict[str, Any]:
         "no_help": list(_no_help(told)),
         "confusion": _confusion(told),
         "interval": interval,
-        "sentences": list(_sentences(routed, told.line("all", "single_mix"))),
+        "sentences": [*_sentences(routed, told.line("all", "single_mix")), *_cascades(told.summary.get("cascades"))],
     }
 
 
@@ -63,6 +63,15 @@ def _sentences(routed: Line, mix: Line | None) -> Iterator[str]:
         yield f"Quality: {routed['verdict']}. {_figure(routed, 'delta')} points to the baseline {paired}."
     if mix is not None and mix["gain"] is not None:
         yield f"Against a coin between two single models: {_figure(mix, 'gain')} points (n = {mix['scored']:,})."
+
+
+def _cascades(told: Mapping[str, Any] | None) -> Iterator[str]:
+    if told:
+        asked = told["kept"] + told["asked_up"]
+        yield (
+            f"Cascades: of {asked:,} requests of this run two models agreed on {told['share_kept']:.1%}; the answers "
+            f"that do not count cost {float(told['discarded_usd']):.4f} USD, which are in the cost."
+        )
 
 
 def _figure(line: Line, name: str) -> str:

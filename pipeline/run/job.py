@@ -10,6 +10,7 @@ import anyio
 import pyarrow.parquet as pq
 
 from pipeline import __version__
+from pipeline.agreement import read_cascade
 from pipeline.catalogue import Catalogue, warnings
 from pipeline.compare import article_stats, check_promise, headline
 from pipeline.dispatch import Dispatched
@@ -115,12 +116,14 @@ def _warnings(night: Night, plan: Plan) -> tuple[str, ...]:
 
 
 def _reachable(plan: Plan, catalogue: Catalogue) -> set[str]:
-    """Return every model that may be asked: the planned ones and those they escalate to."""
+    """Return every model that may be asked: the planned ones, those they escalate to, and those of cascades."""
     models = {group.model for group in plan.groups}
     for group in plan.groups:
         for part in group.parts:
-            column = pq.read_table(part, columns=["escalate_to"])["escalate_to"]
-            models |= {name for name in column.unique().to_pylist() if name in catalogue.models}
+            asked = pq.read_table(part, columns=["escalate_to", "cascade"])
+            models |= {name for name in asked["escalate_to"].unique().to_pylist() if name in catalogue.models}
+            for cascade in filter(None, asked["cascade"].unique().to_pylist()):
+                models |= set(read_cascade(cascade).then)
     return models
 
 
@@ -205,6 +208,7 @@ def _summary(
         "rate_limited": counters.rate_limited,
         "repairs": counters.repairs,
         "escalations": counters.escalations,
+        "cascades": counters.cascades_told(),
         "cache": counters.cache_told(),
         "spent_usd": f"{counters.spent_pusd * PICO_USD:f}",
         "spent_tonight_usd": f"{(run.spent_pusd + counters.spent_pusd) * PICO_USD:f}",

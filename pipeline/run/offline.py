@@ -33,7 +33,7 @@ def check_job(options: RunOptions) -> list[str]:
     catalogue = load_catalogue(job)
     source = open_source(job.input)
     check_fit(job, source)
-    learned = Learned(job.route, catalogue)
+    learned = Learned(job, catalogue)
     columns = only_columns(catalogue, job.route, learned.models)
     wanted = [*Renderer(job.prompt).columns, *columns, *filter(None, [job.input.id])]
     check_columns(str(options.job_file), wanted, source)

@@ -21,12 +21,13 @@ def normalised_score(answer: str, reference: Any) -> Score:
 
     The normalisation of SQuAD (Rajpurkar et al. 2016), after Unicode's NFKC.
     """
-    right = [text for text in map(_normalised, right_answers(reference)) if text]
+    right = [text for text in map(normalised, right_answers(reference)) if text]
     if not right:
         raise ValueError("the reference is punctuation only")
-    return same_or_not(_normalised(answer), right)
+    return same_or_not(normalised(answer), right)
 
 
-def _normalised(text: str) -> str:
+def normalised(text: str) -> str:
+    """Return *text* without case, punctuation, articles and further white space."""
     folded = unicodedata.normalize("NFKC", text).casefold().translate(_NO_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", folded).split())
