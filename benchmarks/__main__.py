@@ -11,11 +11,12 @@ from pathlib import Path
 
 from benchmarks.harness import run_scenario, to_markdown
 from benchmarks.measure import CommandError
+from benchmarks.peers.contenders import contenders, installed
 from benchmarks.plan import PLAN_SCENARIOS
 from benchmarks.run import RUN_SCENARIOS
 
 SCENARIOS = {**RUN_SCENARIOS, **PLAN_SCENARIOS}
-_DEFAULT = ("zero", "plan")
+_DEFAULT = ("zero", "latency", "limit-1s", "limit-tokens", "plan")
 _LEAST_ROUNDS = 3
 _PACKAGES = ("rowroute", "aiohttp", "uvloop", "msgspec", "polars", "pyarrow")
 
@@ -38,6 +39,10 @@ def _machine() -> dict[str, object]:
     }
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """Run the scenarios, print a table for each and write all figures to a JSON file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
@@ -46,6 +51,7 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, help="instead of the scenario's own number")
     parser.add_argument("--rounds", type=int, default=5, help=f"at least {_LEAST_ROUNDS}")
+    parser.add_argument("--alone", action="store_true", help="without the tools of others")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latest.json"))
     options = parser.parse_args()
     unknown = [name for name in options.scenarios if name not in SCENARIOS]
@@ -53,14 +59,16 @@ def main() -> None:
         parser.error(f"no scenario {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}")
     if options.rounds < _LEAST_ROUNDS:
         parser.error(f"a median needs at least {_LEAST_ROUNDS} rounds")
-    report = {"machine": _machine(), "scenarios": {}}
-    for name in options.scenarios or _DEFAULT:
+    names = options.scenarios or _DEFAULT
+    alone = options.alone or not any(SCENARIOS[name].peers for name in names)
+    peers = () if alone else installed(_say)
+    report = {"machine": _machine(), "peers": {peer.name: peer.pinned for peer, _ in peers}, "scenarios": {}}
+    for name in names:
         scenario = SCENARIOS[name]
+        if scenario.peers:
+            scenario = scenario._replace(contenders=(*scenario.contenders, *contenders(peers, scenario.peers)))
         try:
-            result = run_scenario(
-                scenario, rows=options.rows or scenario.rows, rounds=options.rounds,
-                say=lambda line: print(line, file=sys.stderr, flush=True),
-            )  # fmt: skip
+            result = run_scenario(scenario, rows=options.rows or scenario.rows, rounds=options.rounds, say=_say)
         except CommandError as error:
             sys.exit(f"benchmarks: {name}: {error}")
         report["scenarios"][name] = result

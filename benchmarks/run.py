@@ -1,8 +1,8 @@
-"""Scenarios of `rowroute run` beside a bare aiohttp loop, both against the benchmark server."""
+"""Scenarios of `rowroute run` beside a bare aiohttp loop and tools of others, all against the benchmark server."""
 
 import sys
 
-from benchmarks.harness import Contender, Place, Scenario
+from benchmarks.harness import Contender, Place, Scenario, Told
 
 _TASKS = ("code", "classification", "reasoning", "translation", "creative", "general", "vision")
 _JOB = """
@@ -34,12 +34,15 @@ report = false
 """
 
 
-def _bare(concurrency: int) -> Contender:
+_AT_ONCE = 64  # requests under way where a limit is the bound
+
+
+def _bare(concurrency: int, *more: str) -> Contender:
     def command(place: Place) -> list[str]:
         options = ["--rows", str(place.rows), "--concurrency", str(concurrency)]
-        return [sys.executable, "-m", "benchmarks.bare", place.url, *options]
+        return [sys.executable, "-m", "benchmarks.bare", place.url, *options, *more]
 
-    return Contender("bare aiohttp loop", command)
+    return Contender("bare aiohttp loop" if not more else "the same, uvloop and msgspec", command)
 
 
 def _rowroute(concurrency: int, *, limits: str = "", workers: int = 1) -> Contender:
@@ -63,14 +66,17 @@ def _rowroute(concurrency: int, *, limits: str = "", workers: int = 1) -> Conten
 
 
 def _beside_bare(title: str, *, rows: int, concurrency: int, server: tuple[str, ...] = ()) -> Scenario:
-    return Scenario(title, rows, (_bare(concurrency), _rowroute(concurrency)), server)
+    alone = (_bare(concurrency), _rowroute(concurrency), _bare(concurrency, "--fast"))
+    return Scenario(title, rows, alone, server, peers=Told(concurrency))
 
 
 def _limited(title: str, unit: str, per_min: int, *options: str, declared: bool = True) -> Scenario:
     """Return a scenario in which the server enforces so many requests or tokens a minute; see `--bucket-s`."""
     key, counted = ("rpm", "answered") if unit == "requests" else ("tpm", "tokens")
-    contender = _rowroute(64, limits=f"{unit}_per_min = {per_min}" if declared else "")
-    return Scenario(title, 1_500, (contender,), (f"--{key}", str(per_min), *options), limit=(counted, per_min))
+    contender = _rowroute(_AT_ONCE, limits=f"{unit}_per_min = {per_min}" if declared else "")
+    told = Told(_AT_ONCE, **{f"{unit}_per_min": per_min}) if declared else Told(_AT_ONCE)
+    server = (f"--{key}", str(per_min), *options)
+    return Scenario(title, 1_500, (contender,), server, limit=(counted, per_min), peers=told)
 
 
 RUN_SCENARIOS = {
