@@ -68,7 +68,7 @@ eval: setup ## Measure the classifier and the routing policies; EVAL_DATA=folder
 
 lock: setup ## Renew the lock files
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra report --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra report --extra tokens --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header tests/peers/requirements.in -o tests/peers/requirements.lock
 
 .PHONY: help setup demo run test peers chaos cov format lint types layers check bench eval lock

@@ -17,6 +17,7 @@ from pipeline.classify.bulk import JobClassifier
 from pipeline.errors import JobError
 from pipeline.identity import ID_BYTES, IdMap, as_ids, repeat_id, request_hasher
 from pipeline.packing import packing_of
+from pipeline.plan.exact import ExactInput
 from pipeline.plan.learned import Learned
 from pipeline.plan.rows import RowWriter
 from pipeline.plan.selection import Selection, select_rows, take_rows
@@ -120,6 +121,7 @@ class _Planner:
         self.parameters = parameters_of(job)
         # However it is sent, a schema is read as input.
         self._form_tokens = estimate_tokens(pl.Series([self.parameters.schema or ""])).item()
+        self._exact = ExactInput(job, catalogue)
         self._hashers = {name: request_hasher(name, self.parameters) for name in catalogue.models}
         timing = options.timing or Timing("never", datetime.now(UTC))
         now = timing.at
@@ -133,7 +135,7 @@ class _Planner:
         self.spool = Spool(folder)
         rows_per_request = 1 if options.baseline is not None else job.prompt.rows_per_request
         prices = PlanPrices(timing, self.prices, peak)
-        self.tally = Tally(job.prompt.max_output_tokens, prices, rows_per_request)
+        self.tally = Tally(job.prompt.max_output_tokens, prices, rows_per_request, self._exact.models)
         packing = packing_of(job.prompt.rows_per_request, job.prompt.user)
         frame = pl.Series([packing.head + packing.tail]).to_arrow()
         self._frame_tokens = _MESSAGE_TOKENS + int(estimate_tokens(frame)[0])
@@ -143,7 +145,7 @@ class _Planner:
         """Plan one batch: its rows for the row map and their request ids; its new requests go to the spool."""
         frame, texts = self._routed(batch)
         request_ids, marks = self._addressed(frame, texts, batch.first_row)
-        frame = pl.concat([frame, marks], how="horizontal")
+        frame = self._exact.count(pl.concat([frame, marks], how="horizontal"), texts)
         self.tally.add(frame)
         self._spool(frame, texts, request_ids)
         return frame, request_ids

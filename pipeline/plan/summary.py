@@ -1,6 +1,6 @@
 """What the plan will cost, before a cent is spent: rows, tokens, money with an error band, time at the limits."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ EXPECTED_OUTPUT: dict[str, tuple[float, float]] = {
     Task.GENERAL: (150, 0.1),
     Task.VISION: (200, 0.0),
 }
-# The token estimate of the input is within this share for nearly every row; see docs/cost-method.md.
+# The estimate of the input, where it is one, is within this share for nearly every row; see docs/cost-method.md.
 _INPUT_ERROR = 0.1
 _KEYS = ("model", "baseline", "task", "step", "baseline_step")
 _SUMS = ("rows", "reused", "new", "retried", "input_tokens", "output_tokens", "shared_tokens")
@@ -50,6 +50,7 @@ class GroupSummary(NamedTuple):
     rows_per_request: int  # 1: each row is asked alone
     lane: Lane
     due_at: float | None  # when what a batch has not answered is asked one by one, Unix seconds
+    input_exact: bool  # `input_tokens` are counted with the model's vocabulary, not estimated
 
 
 class Summary(NamedTuple):
@@ -110,12 +111,18 @@ class _Part(NamedTuple):
 
 
 class Tally:
-    """Counts batch by batch, so that memory does not grow with the input. *prices* holds every model and baseline."""
+    """Counts batch by batch, so that memory does not grow with the input.
 
-    def __init__(self, max_output_tokens: int, prices: PlanPrices, rows_per_request: int = 1) -> None:
+    *prices* holds every model and baseline, *exact* the models whose input tokens are counted, not estimated.
+    """
+
+    def __init__(
+        self, max_output_tokens: int, prices: PlanPrices, rows_per_request: int = 1, exact: Collection[str] = ()
+    ) -> None:
         self._max_output_tokens = max_output_tokens
         self._rows_per_request = rows_per_request
         self._prices = prices
+        self._exact = exact
         self._sums: dict[tuple[str, str | None, str, int, int], list[int]] = {}
         self.problems: dict[str, int] = {}
         self.rows = 0
@@ -184,13 +191,15 @@ class Tally:
         alone = _total(_cost(price, *_expected(part, 1)) for part in parts)
         packed = _total(_cost(price, *_expected(part, self._rows_per_request)) for part in parts) if can_pack else alone
         rows = self._rows_per_request if can_pack and pays(alone, packed) else 1
+        exact = model in self._exact and rows == 1
+        input_error = 0.0 if exact else _INPUT_ERROR
         return GroupSummary(
             model=model,
             provider=provider.name,
             **sums,
             cost_usd=_total(_cost(price, *_expected(part, rows)) for part in parts),
-            cost_low_usd=_total(_cost(price, *_least(part, rows)) for part in parts),
-            cost_high_usd=_total(_cost(price, *self._most(part, rows)) for part in parts),
+            cost_low_usd=_total(_cost(price, *_least(part, rows, input_error)) for part in parts),
+            cost_high_usd=_total(_cost(price, *self._most(part, rows, input_error)) for part in parts),
             baseline_cost_usd=_total(
                 _cost(now[part.baseline], *_expected(part, 1)[:2], part.baseline_step)
                 for part in parts
@@ -204,6 +213,7 @@ class Tally:
             rows_per_request=rows,
             lane=choice.lane,
             due_at=choice.due_at,
+            input_exact=exact,
         )
 
     def _lane(self, provider: ProviderEntry, model: str, sums: dict[str, int]) -> tuple[Choice, float | None]:
@@ -220,9 +230,9 @@ class Tally:
         )
         return choice, minutes
 
-    def _most(self, part: _Part, rows: int) -> tuple[int, int, int]:
+    def _most(self, part: _Part, rows: int, input_error: float) -> tuple[int, int, int]:
         most_written = _sent(part) * (self._max_output_tokens + (ITEM_TOKENS if rows > 1 else 0))
-        return int(_expected(part, rows)[0] * (1 + _INPUT_ERROR)), most_written, part.step
+        return int(_expected(part, rows)[0] * (1 + input_error)), most_written, part.step
 
 
 def _expected(part: _Part, rows: int) -> tuple[int, int, int]:
@@ -234,9 +244,9 @@ def _expected(part: _Part, rows: int) -> tuple[int, int, int]:
     return *estimate.tokens(), part.step
 
 
-def _least(part: _Part, rows: int) -> tuple[int, int, int]:
+def _least(part: _Part, rows: int, input_error: float) -> tuple[int, int, int]:
     least_written = _sent(part) * (1 + (ITEM_TOKENS if rows > 1 else 0))
-    return int(_expected(part, rows)[0] * (1 - _INPUT_ERROR)), least_written, part.step
+    return int(_expected(part, rows)[0] * (1 - input_error)), least_written, part.step
 
 
 def _sent(part: _Part) -> int:
