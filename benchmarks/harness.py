@@ -102,8 +102,7 @@ def run_scenario(scenario: Scenario, *, rows: int, rounds: int, say: Callable[[s
     with TemporaryDirectory(prefix="rowroute-bench-") as temporary, ExitStack() as stack:
         folder = Path(temporary)
         input_ = folder / "input.parquet"
-        # In a process of its own, since it takes much memory; see `measure`.
-        measure([sys.executable, "-m", "benchmarks.rows", str(rows), str(input_)], folder / "input.log")
+        make_input(input_, rows)
         server = stack.enter_context(open_server(*scenario.server)) if scenario.server is not None else None
         if scenario.pinned:
             stack.enter_context(pinned(last=False))
@@ -113,7 +112,7 @@ def run_scenario(scenario: Scenario, *, rows: int, rounds: int, say: Callable[[s
             for contender in (*scenario.contenders[shift:], *scenario.contenders[:shift]):
                 with TemporaryDirectory(dir=folder) as empty:
                     place = Place(contender.rows_of(rows), input_, Path(empty), server.url if server else "")
-                    run = _run(contender, place, server)
+                    run = run_once(contender, place, server)
                 runs[contender.name].append(run)
                 cost = run.cpu_s_per_row * 1000
                 say(f"round {number + 1}/{rounds}: {contender.name}: {cost:.4f} CPU-s per 1,000 rows")
@@ -126,7 +125,18 @@ def run_scenario(scenario: Scenario, *, rows: int, rounds: int, say: Callable[[s
     }
 
 
-def _run(contender: Contender, place: Place, server: Server | None) -> Run:
+def make_input(path: Path, rows: int, *more: str) -> None:
+    """Write the input of so many *rows* to *path*; see `rows.py`."""
+    # In a process of its own, since it takes much memory; see `measure`.
+    measure([sys.executable, "-m", "benchmarks.rows", str(rows), str(path), *more], path.with_suffix(".log"))
+
+
+def run_once(contender: Contender, place: Place, server: Server | None) -> Run:
+    """Return what one run of *contender* cost.
+
+    Raises:
+        CommandError: when it fails, or leaves rows unanswered and must not.
+    """
     command = contender.command(place)
     if server is None:
         return Run(measure(command, place.folder / "log"), place.rows, 0)
@@ -145,22 +155,23 @@ def _figures(runs: dict[str, list[Run]], limit: tuple[str, float] | None) -> dic
     return {
         name: {
             "rows": own[0].rows,
-            "rows_per_s": _spread([run.answered / run.sample.wall_s for run in own]),
-            "cpu_s_per_1000_rows": _spread([run.cpu_s_per_row * 1000 for run in own]),
-            "process_cpu_s_per_1000_rows": _spread([run.sample.process_cpu_s / run.answered * 1000 for run in own]),
-            "rows_per_cpu_s": _spread([1 / run.cpu_s_per_row for run in own]),
+            "rows_per_s": spread_of([run.answered / run.sample.wall_s for run in own]),
+            "cpu_s_per_1000_rows": spread_of([run.cpu_s_per_row * 1000 for run in own]),
+            "process_cpu_s_per_1000_rows": spread_of([run.sample.process_cpu_s / run.answered * 1000 for run in own]),
+            "rows_per_cpu_s": spread_of([1 / run.cpu_s_per_row for run in own]),
             # Within a round, since the speed of a shared machine drifts from one to the next.
-            "ratio": _spread([run.cpu_s_per_row / base.cpu_s_per_row for run, base in zip(own, first, strict=True)]),
-            "peak_rss_mb": _spread([run.sample.peak_rss_mb for run in own]),
-            "lost": _spread([float(run.sample.lost) for run in own]),
-            "refused": _spread([float(run.refused) for run in own]),
-            "percent_of_limit": _spread([run.percent_of(limit) for run in own]) if limit else None,
+            "ratio": spread_of([run.cpu_s_per_row / base.cpu_s_per_row for run, base in zip(own, first, strict=True)]),
+            "peak_rss_mb": spread_of([run.sample.peak_rss_mb for run in own]),
+            "lost": spread_of([float(run.sample.lost) for run in own]),
+            "refused": spread_of([float(run.refused) for run in own]),
+            "percent_of_limit": spread_of([run.percent_of(limit) for run in own]) if limit else None,
         }
         for name, own in runs.items()
     }
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread_of(values: list[float]) -> dict[str, float]:
+    """Return median, least and most."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
@@ -168,12 +179,13 @@ def to_markdown(result: dict[str, Any]) -> str:
     """Return the figures as a table: median (least to most)."""
     lines = [["contender", *(title for title, _, _ in COLUMNS)], ["---"] * (len(COLUMNS) + 1)]
     for name, figures in result["contenders"].items():
-        lines.append([name, *(_cell(figures[key], digits) for _, key, digits in COLUMNS)])
+        lines.append([name, *(cell_of(figures[key], digits) for _, key, digits in COLUMNS)])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{result['title']}: {result['rows']:,} rows, {result['rounds']} rounds\n\n{table}\n"
 
 
-def _cell(figure: dict[str, float] | int | None, digits: int) -> str:
+def cell_of(figure: dict[str, float] | int | None, digits: int) -> str:
+    """Return a figure as it stands in a table: median (least to most), or alone where there is nothing to spread."""
     if figure is None:
         return ""
     if isinstance(figure, int):

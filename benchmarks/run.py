@@ -45,7 +45,9 @@ def _bare(concurrency: int, *more: str) -> Contender:
     return Contender("bare aiohttp loop" if not more else "the same, uvloop and msgspec", command)
 
 
-def _rowroute(concurrency: int, *, limits: str = "", workers: int = 1) -> Contender:
+def rowroute_run(concurrency: int, *, limits: str = "", workers: int = 1) -> Contender:
+    """Return the whole command, every row to one model."""
+
     def command(place: Place) -> list[str]:
         job = place.folder / "job.toml"
         cells = "\n".join(f'{task} = "bench"' for task in _TASKS)
@@ -66,14 +68,14 @@ def _rowroute(concurrency: int, *, limits: str = "", workers: int = 1) -> Conten
 
 
 def _beside_bare(title: str, *, rows: int, concurrency: int, server: tuple[str, ...] = ()) -> Scenario:
-    alone = (_bare(concurrency), _rowroute(concurrency), _bare(concurrency, "--fast"))
+    alone = (_bare(concurrency), rowroute_run(concurrency), _bare(concurrency, "--fast"))
     return Scenario(title, rows, alone, server, peers=Told(concurrency))
 
 
 def _limited(title: str, unit: str, per_min: int, *options: str, declared: bool = True) -> Scenario:
     """Return a scenario in which the server enforces so many requests or tokens a minute; see `--bucket-s`."""
     key, counted = ("rpm", "answered") if unit == "requests" else ("tpm", "tokens")
-    contender = _rowroute(_AT_ONCE, limits=f"{unit}_per_min = {per_min}" if declared else "")
+    contender = rowroute_run(_AT_ONCE, limits=f"{unit}_per_min = {per_min}" if declared else "")
     told = Told(_AT_ONCE, **{f"{unit}_per_min": per_min}) if declared else Told(_AT_ONCE)
     server = (f"--{key}", str(per_min), *options)
     return Scenario(title, 1_500, (contender,), server, limit=(counted, per_min), peers=told)
@@ -82,7 +84,7 @@ def _limited(title: str, unit: str, per_min: int, *options: str, declared: bool 
 RUN_SCENARIOS = {
     "zero": _beside_bare("No latency, concurrency 100", rows=60_000, concurrency=100),
     "workers": Scenario(
-        "No latency, one process and two", 60_000, (_rowroute(100), _rowroute(100, workers=2)), (), pinned=False
+        "No latency, one process and two", 60_000, (rowroute_run(100), rowroute_run(100, workers=2)), (), pinned=False
     ),
     "limit-0.1s": _limited("3,000 requests/min in slices of 0.1 s", "requests", 3_000, "--bucket-s", "0.1"),
     "limit-1s": _limited("3,000 requests/min in slices of 1 s", "requests", 3_000, "--bucket-s", "1"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.harness import Contender, Place, Scenario, run_scenario, to_markdown
@@ -14,6 +15,7 @@ from benchmarks.peers.contenders import PEERS, Peer, contenders
 from benchmarks.peers.installing import install
 from benchmarks.peers.running import count_lost
 from benchmarks.run import RUN_SCENARIOS
+from benchmarks.scale import Scale, run_scale, scale_to_markdown
 
 ROOT = Path(__file__).parent.parent
 ROWS = 40
@@ -54,6 +56,21 @@ def test_a_row_that_the_command_itself_loses_ends_the_benchmark() -> None:
     scenario = Scenario("few rows", ROWS, (Contender("loser", _loser),), ())
     with pytest.raises(CommandError, match="loser lost 1 of 40 rows"):
         run_scenario(scenario, rows=ROWS, rounds=1, say=_quiet)
+
+
+def test_the_cost_of_a_row_is_what_comes_beyond_the_start(tmp_path: Path) -> None:
+    """Of a command that costs 2 s and 0.5 ms a row, every size has the cost of its rows beyond those of the start."""
+
+    def command(place: Place) -> list[str]:
+        assert pq.read_metadata(place.input).num_rows == place.rows
+        return [sys.executable, "-c", f"print('{{\"loop_cpu_s\": {2 + place.rows * 0.0005}}}')"]
+
+    scale = Scale("a command", Contender("it", command), (200, 1_000, 10_000), 50)
+    result = run_scale(scale, most_rows=1_000, rounds=1, say=_quiet)
+    assert result["start_cpu_s"]["median"] == pytest.approx(2.05)
+    costs = [(size["rows"], size["us_per_row"]["median"]) for size in result["sizes"]]
+    assert costs == [(200, pytest.approx(500)), (1_000, pytest.approx(500))]
+    assert "| 1,000 | 1 |" in scale_to_markdown(result)
 
 
 def test_an_answer_of_another_row_ends_a_peers_script() -> None:

@@ -1,6 +1,6 @@
 """The peers as contenders: which there are, in which environment, and how many rows a slow one takes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class Peer(NamedTuple):
 
 
 PEERS = (
-    Peer("lm-deluge", "lm_deluge_client", "lm-deluge", 20_000),
+    Peer("lm-deluge", "lm_deluge_client", "lm-deluge", 8_000),
     Peer("flexllm", "flexllm_client", "flexllm", 4_000),
     Peer("openai SDK, aiohttp", "openai_sdk", "openai", 4_000, ("OPENAI_TRANSPORT=aiohttp",)),
     Peer("openai SDK", "openai_sdk", "openai", 2_000),
@@ -32,13 +32,16 @@ PEERS = (
 )
 
 
-def installed(say: Callable[[str], None]) -> tuple[tuple[Peer, Path], ...]:
-    """Return the peers that are installed, or can be, with their Python; *say* names those that can't."""
+Installed = Sequence[tuple[Peer, Path]]  # each with its Python
+
+
+def installed(say: Callable[[str], None]) -> Installed:
+    """Return the peers that are installed, or can be; *say* names those that can't."""
     pythons = {lock: install(lock, say) for lock in dict.fromkeys(peer.lock for peer in PEERS)}
     return tuple((peer, python) for peer in PEERS if (python := pythons[peer.lock]) is not None)
 
 
-def contenders(peers: Iterable[tuple[Peer, Path]], told: Told) -> tuple[Contender, ...]:
+def contenders(peers: Installed, told: Told) -> tuple[Contender, ...]:
     """Return *peers* as contenders that know what they are *told*."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in told._asdict().items()]
 
