@@ -18,7 +18,7 @@ from benchmarks.run import RUN_SCENARIOS
 from benchmarks.scale import SCALES, run_scale, scale_to_markdown
 
 SCENARIOS = {**RUN_SCENARIOS, **PLAN_SCENARIOS}
-_DEFAULT = ("zero", "latency", "limit-1s", "limit-tokens", "plan")
+_DEFAULT = ("zero", "latency", "enforced-requests", "enforced-tokens", "plan")
 _LEAST_ROUNDS = 3
 _PACKAGES = ("rowroute", "aiohttp", "uvloop", "msgspec", "polars", "pyarrow")
 

@@ -76,9 +76,13 @@ def _limited(title: str, unit: str, per_min: int, *options: str, declared: bool 
     """Return a scenario in which the server enforces so many requests or tokens a minute; see `--bucket-s`."""
     key, counted = ("rpm", "answered") if unit == "requests" else ("tpm", "tokens")
     contender = rowroute_run(_AT_ONCE, limits=f"{unit}_per_min = {per_min}" if declared else "")
-    told = Told(_AT_ONCE, **{f"{unit}_per_min": per_min}) if declared else Told(_AT_ONCE)
-    server = (f"--{key}", str(per_min), *options)
-    return Scenario(title, 1_500, (contender,), server, limit=(counted, per_min), peers=told)
+    return Scenario(title, 1_500, (contender,), (f"--{key}", str(per_min), *options), limit=(counted, per_min))
+
+
+def _enforced(title: str, unit: str, per_min: int) -> Scenario:
+    """Return the same beside tools of others, at the latencies of a provider: a refusal is quicker than an answer."""
+    alone = _limited(title, unit, per_min, "--bucket-s", "1", "--latency-ms", "200", "--refusal-ms", "50")
+    return alone._replace(rows=1_000, peers=Told(_AT_ONCE, **{f"{unit}_per_min": per_min}))
 
 
 RUN_SCENARIOS = {
@@ -93,6 +97,8 @@ RUN_SCENARIOS = {
     "limit-told": _limited(
         "3,000 requests/min, told by headers only", "requests", 3_000, "--bucket-s", "1", declared=False
     ),
+    "enforced-requests": _enforced("3,000 requests/min in slices of 1 s, 200 ms latency", "requests", 3_000),
+    "enforced-tokens": _enforced("480,000 tokens/min in slices of 1 s, 200 ms latency", "tokens", 480_000),
     "latency": _beside_bare(
         "500 ms latency, concurrency 1,000", rows=40_000, concurrency=1000, server=("--latency-ms", "500")
     ),

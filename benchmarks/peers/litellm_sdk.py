@@ -6,6 +6,7 @@ from collections.abc import Sequence
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise its import loads a price list from the network
 
 import litellm
+from openai import OpenAIError
 
 from benchmarks.peers.running import Task, ask_each, run
 from benchmarks.prompt import MAX_OUTPUT_TOKENS, MODEL
@@ -22,7 +23,7 @@ async def ask(task: Task) -> Sequence[str | None]:
         )  # fmt: skip
         return completion.choices[0].message.content
 
-    return await ask_each(task, one, litellm.exceptions.APIError)
+    return await ask_each(task, one, OpenAIError)
 
 
 if __name__ == "__main__":
