@@ -1,7 +1,7 @@
 """How memory and the cost of a row grow with the number of rows: the same command over inputs of several sizes.
 
-The least of the sizes shows what the start costs, whatever the rows: imports, patterns, an empty ledger, the files'
-ends. It is taken off the others, so that what is left is the cost of the rows.
+An input of a hundred rows shows what the start costs, whatever the rows: imports, patterns, an empty ledger, the files'
+ends. Each run of a size follows such a one, whose CPU is taken off, so that what is left is the cost of the rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,35 +45,40 @@ def run_scale(scale: Scale, *, most_rows: int | None, rounds: int, say: Callable
     with TemporaryDirectory(prefix="rowroute-bench-") as folder, ExitStack() as stack:
         server = stack.enter_context(open_server(*scale.server)) if scale.server is not None else None
         stack.enter_context(pinned(last=False))
-        start = _runs(scale, START_ROWS, rounds, Path(folder), server)
-        start_cpu_s = spread_of([run.sample.cpu_s for run in start])
+        starts: list[Run] = []
         figures = []
         for size in sizes:
-            runs = _runs(scale, size, 1 if size >= _ONCE_FROM else rounds, Path(folder), server)
-            figures.append(_figures(size, runs, start_cpu_s["median"]))
+            own_starts, runs = _runs(scale, size, 1 if size >= _ONCE_FROM else rounds, Path(folder), server)
+            starts += own_starts
+            figures.append(_figures(size, own_starts, runs))
             say(f"{size:,} rows: {figures[-1]['us_per_row']['median']:.2f} us a row beyond the start")
+    start_cpu_s = spread_of([run.sample.cpu_s for run in starts])
     return {"title": scale.title, "prompt_chars": scale.prompt_chars, "start_cpu_s": start_cpu_s, "sizes": figures}
 
 
-def _runs(scale: Scale, rows: int, rounds: int, folder: Path, server: Server | None) -> list[Run]:
+def _runs(scale: Scale, rows: int, rounds: int, folder: Path, server: Server | None) -> tuple[list[Run], list[Run]]:
+    """Return runs of the start's rows and of *rows*, taken in turn."""
     with TemporaryDirectory(dir=folder) as own:
-        input_ = Path(own) / "input.parquet"
-        make_input(input_, rows, str(scale.prompt_chars))
-        runs = []
+        runs: dict[int, list[Run]] = {START_ROWS: [], rows: []}
+        inputs = {size: Path(own) / f"{size}.parquet" for size in runs}
+        for size, path in inputs.items():
+            make_input(path, size, str(scale.prompt_chars))
         for _ in range(rounds):
-            with TemporaryDirectory(dir=own) as empty:
-                place = Place(rows, input_, Path(empty), server.url if server else "")
-                runs.append(run_once(scale.contender, place, server))
-    return runs
+            for size, path in inputs.items():
+                with TemporaryDirectory(dir=own) as empty:
+                    place = Place(size, path, Path(empty), server.url if server else "")
+                    runs[size].append(run_once(scale.contender, place, server))
+    return runs[START_ROWS], runs[rows]
 
 
-def _figures(rows: int, runs: Sequence[Run], start_cpu_s: float) -> dict[str, Any]:
+def _figures(rows: int, starts: Sequence[Run], runs: Sequence[Run]) -> dict[str, Any]:
+    beyond = [run.sample.cpu_s - start.sample.cpu_s for start, run in zip(starts, runs, strict=True)]
     return {
         "rows": rows,
         "rounds": len(runs),
         "wall_s": spread_of([run.sample.wall_s for run in runs]),
         "cpu_s": spread_of([run.sample.cpu_s for run in runs]),
-        "us_per_row": spread_of([(run.sample.cpu_s - start_cpu_s) / (rows - START_ROWS) * 1e6 for run in runs]),
+        "us_per_row": spread_of([cpu_s / (rows - START_ROWS) * 1e6 for cpu_s in beyond]),
         "peak_rss_mb": spread_of([run.sample.peak_rss_mb for run in runs]),
     }
 
