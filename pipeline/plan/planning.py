@@ -210,7 +210,7 @@ class _Planner:
 
     def check_ids(self) -> None:
         """Refuse an id column that names two rows alike. No batch can be planned any more."""
-        self._seen = IdMap()  # its memory is what the count takes
+        self._seen = IdMap()  # for its memory
         twice = self._row_ids.take_repeated()
         if twice:
             raise JobError(
