@@ -36,6 +36,8 @@ def answer_columns(schema: Mapping[str, Any] | None, prefix: str, taken: Iterabl
 
 def read_columns(columns: list[AnswerColumn], answers: Iterable[str | None]) -> list[pa.Array]:
     """Return the arrays of *columns* for *answers*; a row without an answer, or with a bad one, has nulls."""
+    if not columns:
+        return []
     objects = [_object(answer) for answer in answers]
     return [
         pa.array(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.catalogue import cost_pusd
+from pipeline.catalogue import bill
 from pipeline.columns import AnswerColumn, answer_columns, read_columns
 from pipeline.errors import JobError
 from pipeline.files import whole_file
@@ -182,7 +182,7 @@ class _Part:
         self._rows = rows
         names = ("request_id", "first", "model", "baseline", "problem", "row_id")
         self.rows = {name: _plain(rows[name]).to_pylist() for name in names}
-        self._prices = prices
+        self._bills = {name: bill(price) for name, price in prices.items()}
         self.attempts = answers.settled(self.rows["request_id"])
         self.statuses = [
             Status.FAILED if problem else Status(attempt.status or "") if attempt else Status.PENDING
@@ -240,7 +240,7 @@ class _Part:
                 continue
             costs.append(attempt.total_cost_pusd)
             known = baseline is not None and attempt.usage_status is not None
-            baseline_costs.append(cost_pusd(usage_of(attempt), self._prices[baseline]) if known else None)
+            baseline_costs.append(self._bills[baseline](usage_of(attempt)) if known else None)
         return costs, baseline_costs
 
     def quarantine(self, first_row: int) -> pa.Table:

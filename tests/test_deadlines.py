@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.deadlines import Deadlines
+from pipeline.transport.deadlines import Deadlines
 from tests.virtual_time import play
 
 

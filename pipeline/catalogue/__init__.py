@@ -5,7 +5,7 @@ from pipeline.catalogue.builtin import AMOUNTS, with_batch_share
 from pipeline.catalogue.entries import RECORDED, Catalogue, ProviderEntry, Quota
 from pipeline.catalogue.listed import find_listed
 from pipeline.catalogue.loading import load_catalogue
-from pipeline.catalogue.prices import cheap_from, cost_pusd, dearest_at, price_at
+from pipeline.catalogue.prices import bill, cheap_from, cost_pusd, dearest_at, price_at
 from pipeline.catalogue.provenance import prices_used
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Catalogue",
     "ProviderEntry",
     "Quota",
+    "bill",
     "cheap_from",
     "cost_pusd",
     "dearest_at",

@@ -1,10 +1,12 @@
 """Money: which price holds when, and what an answer costs, exactly."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from math import lcm
+from typing import NamedTuple
 
 from pipeline.errors import JobError
 from pipeline.records import Hours, LongPrice, Model, Price, Usage
@@ -60,25 +62,49 @@ def cost_pusd(usage: Usage, price: Price) -> int:
     cached input that can only overstate, as it is never dearer than fresh input; a surcharge on cache writes must
     stand in the model's entry. More input than the start of a long price puts that price on every token.
     """
-    prices: Price | LongPrice = price
-    if price.long:
-        prices = next((long for long in reversed(price.long) if usage.total_input > long.over_input_tokens), price)
-    weights, scale = _weights(prices)
-    counts = (usage.input, usage.output, usage.cached_input, usage.cache_write_5m, usage.cache_write_1h)
-    total = sum(count * weight for count, weight in zip(counts, weights, strict=True))
-    return (2 * total + scale) // (2 * scale)
+    return bill(price)(usage)
 
 
 @lru_cache(maxsize=4096)
-def _weights(prices: Price | LongPrice) -> tuple[tuple[int, ...], int]:
-    """Return pico-USD per token of each class as whole numbers over a common scale, which is 1 for usual prices."""
+def bill(price: Price) -> Callable[[Usage], int]:
+    """Return `cost_pusd` at *price*, for many usages: looking a price up by its value costs more than the sum."""
+    plain, longs = _weights(price), [(long.over_input_tokens, _weights(long)) for long in price.long]
+
+    def cost(usage: Usage) -> int:
+        fresh, output, cached, write_5m, write_1h, _ = usage
+        weights = plain
+        for over, dearer in longs:
+            if fresh + cached + write_5m + write_1h > over:
+                weights = dearer
+        total = fresh * weights.input + output * weights.output
+        if cached or write_5m or write_1h:
+            total += cached * weights.cached_input + write_5m * weights.cache_write_5m
+            total += write_1h * weights.cache_write_1h
+        scale = weights.scale
+        return total if scale == 1 else (2 * total + scale) // (2 * scale)
+
+    return cost
+
+
+class _Weights(NamedTuple):
+    """Pico-USD per token of each class as whole numbers over a common scale, which is 1 for usual prices."""
+
+    input: int
+    output: int
+    cached_input: int
+    cache_write_5m: int
+    cache_write_1h: int
+    scale: int
+
+
+def _weights(prices: Price | LongPrice) -> _Weights:
     cached = prices.input if prices.cached_input is None else prices.cached_input
     write_5m = prices.input if prices.cache_write_5m is None else prices.cache_write_5m
     write_1h = write_5m if prices.cache_write_1h is None else prices.cache_write_1h
     amounts = (prices.input, prices.output, cached, write_5m, write_1h)
     rates = [Fraction(usd) * _PICO_USD_PER_TOKEN for usd in amounts]
     scale = lcm(*(rate.denominator for rate in rates))
-    return tuple(int(rate * scale) for rate in rates), scale
+    return _Weights._make([*(int(rate * scale) for rate in rates), scale])
 
 
 def _utc(at: datetime) -> datetime:

@@ -6,7 +6,7 @@ from pipeline.lanes.breaker import Breaker
 from pipeline.lanes.budget import Budget
 from pipeline.lanes.online import Lane
 from pipeline.lanes.packs import PackLane
-from pipeline.lanes.route import Ask, Packed, Reply, Route, Service
+from pipeline.lanes.route import Ask, Packed, Reply, Route, Service, Tariff
 from pipeline.lanes.watch import Counters, StopSignal
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "Route",
     "Service",
     "StopSignal",
+    "Tariff",
 ]

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import anyio
 
-from pipeline.catalogue import cheap_from, cost_pusd
+from pipeline.catalogue import bill, cheap_from
 from pipeline.lanes.batch_client import BatchClient
 from pipeline.lanes.breaker import Breaker
 from pipeline.lanes.watch import StopSignal
@@ -37,6 +37,19 @@ class Ask(Protocol):
 
     def __call__(self, request: Request, model: Model) -> Awaitable[Reply]:
         """Return the reply to *request*."""
+
+
+class Tariff(NamedTuple):
+    """A price, and what one usage costs at it in pico-USD, asked alone and in a batch."""
+
+    price: Price
+    alone: Callable[[Usage], int]
+    in_batch: Callable[[Usage], int]
+
+    @classmethod
+    def of(cls, price: Price) -> "Tariff":
+        """Return the tariff of *price*."""
+        return cls(price, bill(price), bill(price.batch or price))
 
 
 class Packed(NamedTuple):
@@ -69,7 +82,7 @@ class Route:
         self,
         model: Model,
         service: Service,
-        price_at: Callable[[float], Price],
+        tariff_at: Callable[[float], Tariff],
         parameters: Parameters,
         breaker: Breaker,
         quotas: Sequence[Quota] = (),
@@ -78,7 +91,7 @@ class Route:
         self.service = service
         self.gate = service.pool.gate(*quotas)
         self.breaker = breaker
-        self._price_at = price_at
+        self._tariff_at = tariff_at
         self._max_output_tokens = parameters.max_output_tokens
         self._form_bytes = len((parameters.schema or "").encode()) + sum(
             len(one.encode()) for one in parameters.choices
@@ -124,8 +137,8 @@ class Route:
 
     def cost(self, usage: Usage, at: float, *, batch: bool = False) -> int:
         """Return what *usage* costs in pico-USD, for a request sent at *at* (Unix seconds), in a *batch* or alone."""
-        price = self._price_at(at)
-        return cost_pusd(usage, price.batch if batch and price.batch else price)
+        tariff = self._tariff_at(at)
+        return (tariff.in_batch if batch else tariff.alone)(usage)
 
     async def cheap_hours(self, stop: StopSignal) -> None:
         """Wait while no request may start, or until the run is to stop."""
@@ -141,7 +154,7 @@ class Route:
 
     def price(self, at: float) -> Price:
         """Return the price of a request sent at *at* (Unix seconds)."""
-        return self._price_at(at)
+        return self._tariff_at(at).price
 
     def worst_cost(
         self, request: Request, at: float, *, batch: bool = False, max_output_tokens: int | None = None

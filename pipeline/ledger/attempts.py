@@ -1,6 +1,7 @@
 """One attempt at one request, and how it is laid down: compressed where it pays, with a checksum of every field."""
 
 import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -67,21 +68,24 @@ def pack(attempt: Attempt, *, dropped: bool = False) -> tuple[Any, ...]:
         if len(answer) >= _PACK_FROM_BYTES:
             answer, packed = zlib.compress(answer, 1), _DEFLATED
     # sqlite3 takes plain int and str at once, and asks a registry of adapters about anything else, bool included.
-    values = (*attempt[:_FINAL], int(attempt.final), *attempt[_FINAL + 1 : _TEXT], answer, packed)
-    return (*values, _checksum(values))
+    values: list[Any] = [*attempt, packed]
+    values[_FINAL], values[_TEXT] = int(attempt.final), answer
+    values.append(_checksum(values))
+    return tuple(values)
 
 
-def unpack(values: tuple[Any, ...]) -> Attempt | None:
+def unpack(values: Sequence[Any]) -> Attempt | None:
     """Return the attempt, or None when a field is not what was written."""
     *fields, check = values
-    if _checksum(tuple(fields)) != check:
+    if _checksum(fields) != check:
         return None
-    *plain, answer, packed = fields
+    packed, answer = fields.pop(), fields[_TEXT]
     if answer is not None:
-        answer = (zlib.decompress(answer) if packed == _DEFLATED else answer).decode()
-    return Attempt._make((*plain[:_FINAL], bool(plain[_FINAL]), *plain[_FINAL + 1 :], answer))
+        fields[_TEXT] = (zlib.decompress(answer) if packed == _DEFLATED else answer).decode()
+    fields[_FINAL] = bool(fields[_FINAL])
+    return Attempt._make(fields)
 
 
-def _checksum(values: tuple[Any, ...]) -> int:
+def _checksum(values: list[Any]) -> int:
     # SQLite checks nothing in its main file: a flipped bit in an answer would go out as an answer.
     return zlib.crc32(msgspec.msgpack.encode(values))

@@ -83,7 +83,7 @@ def find_done(
                 if number <= last:
                     raise JobError(f"{path}: the ledger is damaged: record {number} comes after {last}; restore it")
                 last = number
-                attempt = unpack(tuple(values))
+                attempt = unpack(values)
                 if attempt is None:
                     damaged += 1
                     continue
@@ -127,7 +127,7 @@ def read_settled(
     found: dict[int, Attempt] = {}
     with reading(path):
         for number, *values in connection.execute(_SELECT_THESE, (json.dumps(sorted(set(records))),)):
-            attempt = unpack(tuple(values))
+            attempt = unpack(values)
             if attempt is not None:
                 found[number] = attempt
     raw = wanted.astype(">u8").tobytes()
@@ -148,6 +148,6 @@ def all_attempts(connection: sqlite3.Connection, path: Path) -> Iterator[Attempt
     """Yield every undamaged attempt, in order of writing."""
     with reading(path):
         for _, *values in connection.execute(_SELECT + " ORDER BY id"):
-            attempt = unpack(tuple(values))
+            attempt = unpack(values)
             if attempt is not None:
                 yield attempt

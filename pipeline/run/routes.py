@@ -12,16 +12,16 @@ import aiohttp
 
 from pipeline.catalogue import Catalogue, ProviderEntry, price_at
 from pipeline.errors import JobError
-from pipeline.lanes import Ask, BatchClient, Breaker, Reply, Route, Service
+from pipeline.lanes import Ask, BatchClient, Breaker, Reply, Route, Service, Tariff
 from pipeline.limits import Pool, Quota, Used, fair_shares
 from pipeline.local import open_local_server
 from pipeline.providers import Adapter, find_adapter
 from pipeline.providers.batches import find_batch_dialect
 from pipeline.recorded import Recordings
-from pipeline.records import Model, Parameters, Price, Request
+from pipeline.records import Model, Parameters, Request
 from pipeline.run.keys import read_key
 from pipeline.steps import RetryPolicy
-from pipeline.transport import Endpoint, check_base_url, connection_limit, open_connections
+from pipeline.transport import Endpoint, check_base_url, check_headers, connection_limit, open_connections
 
 logger = logging.getLogger(__name__)
 RECORDED, LOCAL = "recorded", "local"
@@ -63,6 +63,7 @@ def preflight(catalogue: Catalogue, models: Iterable[str]) -> dict[str, Credenti
                 if provider.batch is not None:
                     find_batch_dialect(provider.batch)
                 check_base_url(f"providers.{name}", provider.base_url or "")
+                check_headers(f"providers.{name}.headers", provider.headers)
                 for model in (model for model in needed if model.provider == name):
                     adapter.encode(_TRIAL, model, _TRIAL_PARAMETERS)
         except JobError as error:
@@ -114,7 +115,7 @@ async def open_routes(
         service.batches, service.poll_s, service.ask_with = batches, provider.batch_poll_s, ask_with
         for model in models:
             its_own = [quota for names, quota in quotas if model.name in names]
-            route = routes[model.name] = Route(model, service, _prices(model), parameters, Breaker(), its_own)
+            route = routes[model.name] = Route(model, service, _tariffs(model), parameters, Breaker(), its_own)
             if setting.off_peak:
                 route.wait_for_cheap_hours()
     return routes
@@ -137,15 +138,15 @@ def _quotas(provider: ProviderEntry, models: Sequence[Model], setting: Setting) 
     return quotas
 
 
-def _prices(model: Model) -> Callable[[float], Price]:
-    """Return the price by time; looked up again when the minute changes, since prices may follow the clock."""
-    minute, price = -1.0, model.prices[-1]
+def _tariffs(model: Model) -> Callable[[float], Tariff]:
+    """Return the tariff by time; looked up again when the minute changes, since prices may follow the clock."""
+    minute, tariff = -1.0, Tariff.of(model.prices[-1])
 
-    def at(started_at: float) -> Price:
-        nonlocal minute, price
+    def at(started_at: float) -> Tariff:
+        nonlocal minute, tariff
         if started_at // 60 != minute:
-            minute, price = started_at // 60, price_at(model, datetime.fromtimestamp(started_at, UTC))
-        return price
+            minute, tariff = started_at // 60, Tariff.of(price_at(model, datetime.fromtimestamp(started_at, UTC)))
+        return tariff
 
     return at
 

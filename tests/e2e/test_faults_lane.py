@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from pipeline.catalogue import load_catalogue
-from pipeline.lanes import Breaker, Budget, Counters, Lane, Route, StopSignal
+from pipeline.lanes import Breaker, Budget, Counters, Lane, Route, StopSignal, Tariff
 from pipeline.lanes.breaker import BreakerPolicy
 from pipeline.lanes.online import Shared
 from pipeline.lanes.route import other_model
@@ -52,7 +52,9 @@ class Bench(NamedTuple):
 
 
 @asynccontextmanager
-async def bench(folder: Path, script: object, price_at: Callable[[float], Price] | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    folder: Path, script: object, tariff_at: Callable[[float], Tariff] | None = None
+) -> AsyncIterator[Bench]:
     """Open a lane to a server that follows *script*."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(serve(script))  # type: ignore[arg-type]
@@ -60,8 +62,8 @@ async def bench(folder: Path, script: object, price_at: Callable[[float], Price]
         catalogue = load_catalogue(job)
         routes = await open_routes(stack, catalogue, preflight(catalogue, ["m"]), parameters_of(job), Setting(folder))
         route = routes["m"]
-        if price_at is not None:
-            route = Route(route.model, route.service, price_at, parameters_of(job), route.breaker)
+        if tariff_at is not None:
+            route = Route(route.model, route.service, tariff_at, parameters_of(job), route.breaker)
         route.breaker = Breaker(QUICK)
         path = folder / "ledger.sqlite"
         connection = stack.enter_context(closing(connect(path, "job")))
@@ -145,17 +147,17 @@ def test_a_version_is_no_other_model(asked: str, echo: str, other: bool) -> None
 @pytest.mark.anyio
 async def test_each_row_is_priced_by_the_time_it_was_sent(tmp_path: Path) -> None:
     """A price that changes in mid-run holds for the requests sent from then on, not for those under way."""
-    old, new = (Price(Decimal(amount), Decimal(amount)) for amount in (1, 2))
+    old, new = (Tariff.of(Price(Decimal(amount), Decimal(amount))) for amount in (1, 2))
     priced, change = 0, math.inf
 
-    def price_at(at: float) -> Price:
+    def tariff_at(at: float) -> Tariff:
         nonlocal priced, change
         priced += 1
         if priced == 100:
             change = at + 0.1  # while this one was under way
         return old if at < change else new
 
-    async with bench(tmp_path, rules(({}, {"latency_s": 0.2})), price_at) as lane:
+    async with bench(tmp_path, rules(({}, {"latency_s": 0.2})), tariff_at) as lane:
         await lane.ask(300)
         attempts = lane.attempts()
     for attempt in attempts:
