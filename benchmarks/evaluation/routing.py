@@ -6,7 +6,6 @@ seeded splits a policy is learned from one part, its operating point included, a
 """
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from benchmarks.evaluation.signs import signs
 from pipeline.compare.intervals import of_difference
 from pipeline.learn.design import Design, Ridge
 from pipeline.learn.fitting import fit
@@ -28,8 +28,7 @@ from pipeline.policy import Arm, choose_arms, play
 from pipeline.policy.features import Floats, Ints
 
 SPLITS = 20
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
-_SIGNS_SHARE = 0.3  # of the signs in the kernel, beside 1 for the words of prompt and answer each
+_SIGNS_SHARE = 1.0  # of the signs in the kernel, beside 1 for the words of prompt and answer each
 _SEEN_STRENGTH = 10.0
 STRONG, WEAK = "gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"
 
@@ -155,23 +154,10 @@ def _split(table: Table, reference: str, quality: float, seed: int, share: float
 def _seen_gain(table: Table, said: pl.Series, gain: Floats, folds: Ints, rng: np.random.Generator) -> Floats:
     """Return what asking the strong model is expected to gain once the weak answer is known, each fold left out."""
     prompts, answers = (Design(texts, folds, rng).features for texts in (table.texts, said))
-    signs = _signs(table.texts, said)
-    scaled = np.clip((signs - signs.mean(axis=0)) / (signs.std(axis=0) + 1e-9), -4, 4)
+    shown = signs(table.texts, said)
+    scaled = np.clip((shown - shown.mean(axis=0)) / (shown.std(axis=0) + 1e-9), -4, 4)
     features = [prompts, answers, scaled * np.sqrt(_SIGNS_SHARE / scaled.shape[1])]
     return Ridge(np.concatenate(features, axis=1), folds).left_out(gain[:, None], _SEEN_STRENGTH)[:, 0]
-
-
-def _signs(prompts: pl.Series, answers: pl.Series) -> Floats:
-    """Return what an answer to a word problem shows of itself: numbers left unused, an odd result, its length."""
-    rows = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        given, used = (_NUMBER.findall(text) for text in (prompt, answer))
-        last = float(used[-1].replace(",", "")) if used else 0.0
-        unused = sum(number not in used for number in given)
-        odd = [last != int(last), "." in (used[-1] if used else ""), used[-1:] == used[-2:-1], "-" in answer[-60:]]
-        sizes = [len(answer), answer.count("\n"), len(used), unused, len(given), answer.count("="), abs(last)]
-        rows.append([*map(float, odd), unused / (1 + len(given)), *np.log1p(sizes), len(answer) / (1 + len(prompt))])
-    return np.array(rows)
 
 
 def _figures(gain: Floats, weak: Floats, strong: Floats) -> tuple[float, float, float]:

@@ -4,18 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.learn.design import Design, Ridge
+from pipeline.learn.design import Design
 from pipeline.learn.menu import Candidates
 from pipeline.learn.outcomes import Table
+from pipeline.learn.patterns import Patterns, best_view
 from pipeline.policy.features import Floats, Ints
 from pipeline.policy.model import Expectation, Predictor, softmax
 
-_SUBJECT_STRENGTH = 0.5  # of the ridge that guesses the subject
-_SHARPNESSES = (4.0, 6.0, 8.0, 12.0, 16.0)
+_SUBJECT_STRENGTH = 1.0
+_SHARPNESSES = (4.0, 6.0, 8.0, 12.0)
 _STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0)
-_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _MEAN_STRENGTH = 30.0  # rows by which the mean of a subject is drawn to the mean of all
-_ENOUGH = 1.0  # standard errors by which a model with more freedom must be better to be taken
 
 
 class Learned(NamedTuple):
@@ -41,34 +40,36 @@ class Learner:
         level = scores.mean(axis=1, keepdims=True)
         differences = scores - level
         level_strength, level_left_out = self._best(level)
-        ridge = Ridge(self._shares, self._folds)
-        by_subject = ridge.left_out(differences, _MEAN_STRENGTH * self._mean_square)
-        rest = differences - by_subject
-        strength, own_left_out = self._best(rest)
-        share = self._text_share(rest, own_left_out)
-        left_out = Expectation(
-            np.clip(level_left_out + by_subject + share * own_left_out, 0.0, 1.0),
-            ridge.left_out(costs, _MEAN_STRENGTH * self._mean_square),
-        )
-        parts = [(self._subjects, _SUBJECT_STRENGTH), (level, level_strength), (rest, strength)]
+        by_subject = self._left_out_by_subject(differences)
+        patterns = Patterns.of(scores)
+        view = best_view(patterns, self._design.ridge, differences, by_subject)
+        expected = np.clip(level_left_out + view.left_out, 0.0, 1.0)
+        left_out = Expectation(expected, self._left_out_by_subject(costs))
+        parts = [(self._subjects, _SUBJECT_STRENGTH), (level, level_strength), (patterns.members, view.strength)]
         predictor = Predictor(
             words=self._design.words,
             linear=self._design.linear(parts),
             sharpness=self._sharpness,
-            subject_scores=self._by_subject(ridge, differences),
-            subject_costs=self._by_subject(ridge, costs),
-            text_share=share,
+            pattern_sharpness=view.sharpness,
+            subject_scores=self._means(differences) * view.subject_share + view.constant,
+            subject_costs=self._means(costs),
+            pattern_scores=patterns.centres * view.pattern_share,
         )
         return Learned(predictor, left_out)
 
-    @property
-    def _mean_square(self) -> float:
-        """Return what a row adds to its subject's weight, so that a strength is a number of rows."""
-        return float((self._shares**2).sum(axis=1).mean())
+    def _means(self, targets: Floats, rows: Ints | slice = slice(None)) -> Floats:
+        """Return the mean of *targets* on each subject by *rows*, drawn to the mean of all."""
+        members = self._subjects[rows]
+        sums = members.T @ targets[rows] + _MEAN_STRENGTH * targets[rows].mean(axis=0)
+        return np.asarray(sums / (members.sum(axis=0)[:, None] + _MEAN_STRENGTH))
 
-    def _by_subject(self, ridge: Ridge, targets: Floats) -> Floats:
-        weights, constant = ridge.weights(targets, _MEAN_STRENGTH * self._mean_square)
-        return weights + constant  # the shares add up to 1
+    def _left_out_by_subject(self, targets: Floats) -> Floats:
+        """Return what the guessed subjects say of each row, by means without the row's fold."""
+        told = np.empty_like(targets)
+        for fold in np.unique(self._folds):
+            mine = self._folds == fold
+            told[mine] = self._shares[mine] @ self._means(targets, np.flatnonzero(~mine))
+        return told
 
     def _guess_subjects(self) -> tuple[float, Floats]:
         """Return the sharpness that gives the true subjects the most likelihood, and each row's shares of subjects."""
@@ -83,12 +84,3 @@ class Learner:
         tried = {strength: self._design.ridge.left_out(targets, strength) for strength in _STRENGTHS}
         best = min(_STRENGTHS, key=lambda strength: float(((targets - tried[strength]) ** 2).sum()))
         return best, tried[best]
-
-    @staticmethod
-    def _text_share(rest: Floats, predicted: Floats) -> float:
-        """Return how far the words count: 0 unless they make left-out rows clearly better."""
-        errors = {share: ((rest - share * predicted) ** 2).sum(axis=1) for share in _SHARES}
-        best = min(_SHARES, key=lambda share: float(errors[share].sum()))
-        gain = errors[0.0] - errors[best]
-        clear = gain.mean() > _ENOUGH * gain.std() / np.sqrt(len(gain))
-        return best if clear else 0.0

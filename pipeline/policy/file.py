@@ -13,11 +13,9 @@ from pipeline.files import whole_file
 from pipeline.policy.arms import Arm
 from pipeline.policy.model import Linear, Predictor, Words
 
-FORMAT = 1
-_ARRAYS = (
-    "known", "weight", "shape_mean", "shape_scale", "of_words", "of_shapes", "constant", "subject_scores",
-    "subject_costs",
-)  # fmt: skip
+FORMAT = 2
+_TABLES = ("subject_scores", "subject_costs", "pattern_scores")
+_ARRAYS = ("known", "weight", "shape_mean", "shape_scale", "of_words", "of_shapes", "constant", *_TABLES)
 
 
 class Promise(NamedTuple):
@@ -60,12 +58,12 @@ def save_policy(policy: Policy, path: Path) -> None:
         "upgrade_cap": policy.upgrade_cap,
         "mean_costs": list(policy.mean_costs),
         "sharpness": predictor.sharpness,
-        "text_share": predictor.text_share,
+        "pattern_sharpness": predictor.pattern_sharpness,
         "promise": policy.promise._asdict(),
         "provenance": policy.provenance,
     }
     arrays = {**predictor.words._asdict(), **predictor.linear._asdict()}
-    arrays |= {"subject_scores": predictor.subject_scores, "subject_costs": predictor.subject_costs}
+    arrays |= {name: getattr(predictor, name) for name in _TABLES}
     with whole_file(path) as partial, partial.open("wb") as file:
         text = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
         np.savez_compressed(file, allow_pickle=False, header=text, **arrays)
@@ -98,7 +96,7 @@ def _policy(header: dict[str, Any], arrays: dict[str, Any]) -> Policy:
     if arrays["subject_scores"].shape[1] != len(arms) or len(words.known) != len(linear.of_words):
         raise ValueError("its parts do not fit each other")
     predictor = Predictor(
-        words, linear, header["sharpness"], arrays["subject_scores"], arrays["subject_costs"], header["text_share"]
+        words, linear, header["sharpness"], header["pattern_sharpness"], *(arrays[name] for name in _TABLES)
     )
     return Policy(
         arms=arms,

@@ -1,7 +1,8 @@
 """What a policy expects of a text: of each arm, the score it would get and the price it would pay. Pure arithmetic.
 
-Two views of the text are added. The first guesses the subject: a linear score for each subject, made a probability by
-a softmax; each arm has a mean score and a mean cost on each subject. The second is linear in the words themselves.
+Two views of the text are added: which subject it is of, and which pattern of outcomes it will show, that is, which arms
+do better or worse than the others on it. Either is guessed by a linear score for each class, made a share by a softmax;
+each arm has a mean score on each class, and a mean cost on each subject.
 """
 
 from typing import NamedTuple
@@ -41,14 +42,15 @@ class Expectation(NamedTuple):
 
 
 class Predictor(NamedTuple):
-    """Everything that is learned of texts. Columns of `linear`: the subjects, then level, then the arms."""
+    """Everything that is learned of texts. Columns of `linear`: the subjects, then level, then the patterns."""
 
     words: Words
     linear: Linear
     sharpness: float  # of the softmax over subjects
+    pattern_sharpness: float
     subject_scores: Floats  # subjects x arms, differences from the level
     subject_costs: Floats  # subjects x arms, USD
-    text_share: float  # how far the words count beside the subject
+    pattern_scores: Floats  # patterns x arms, to be added
 
     def expect(self, texts: pl.Series) -> Expectation:
         """Return what is expected of each arm on each of *texts*."""
@@ -64,8 +66,8 @@ class Predictor(NamedTuple):
     def _expect(self, values: Floats) -> Expectation:
         subjects = len(self.subject_scores)
         share = softmax(values[:, :subjects] * self.sharpness)
-        level, own = values[:, subjects : subjects + 1], values[:, subjects + 1 :]
-        differences = share @ self.subject_scores + self.text_share * own
+        level, pattern = values[:, subjects : subjects + 1], values[:, subjects + 1 :]
+        differences = share @ self.subject_scores + softmax(pattern * self.pattern_sharpness) @ self.pattern_scores
         return Expectation(np.clip(level + differences, 0.0, 1.0), share @ self.subject_costs)
 
 
@@ -94,7 +96,7 @@ def weighted(words: Words, counted: Terms) -> tuple[Ints, Ints, Floats]:
     position = places[counted.term]
     is_known = position >= 0
     row, position = counted.row[is_known], position[is_known]
-    value = (1 + np.log(counted.times[is_known])) * words.weight[position]
+    value = words.weight[position]
     length = np.sqrt(np.bincount(row, value * value, minlength=len(counted.shapes)))
     return row, position, value / length[row]
 
