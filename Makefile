@@ -60,15 +60,16 @@ layers: setup ## Check that imports go down only
 
 check: lint types layers test ## What CI runs
 
-bench: setup ## Time the whole command beside a bare loop
-	$(BIN)/python -m benchmarks
+bench: setup ## Time the whole command beside a bare loop and tools of others, installed into .peers; SCENARIOS="zero plan"
+	$(BIN)/python -m benchmarks $(SCENARIOS)
 
 eval: setup ## Measure the classifier and the routing policies; EVAL_DATA=folder adds sets that are not shipped
 	$(BIN)/python -m benchmarks.evaluation
 
 lock: setup ## Renew the lock files
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra report --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra report --extra tokens --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header tests/peers/requirements.in -o tests/peers/requirements.lock
+	for peer in benchmarks/peers/*.in; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $$peer -o $${peer%.in}.lock; done
 
 .PHONY: help setup demo run test peers chaos cov format lint types layers check bench eval lock

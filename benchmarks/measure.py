@@ -21,10 +21,11 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 class Sample(NamedTuple):
     """What one command cost, from start to end, its own children included."""
 
-    wall_s: float
+    wall_s: float  # what the command itself says, where it reports `loop_wall_s`
     cpu_s: float  # user and system; what the command itself says, where it reports `loop_cpu_s`
     process_cpu_s: float
     peak_rss_mb: float
+    lost: int = 0  # rows without an answer, as it reports
 
 
 class CommandError(Exception):
@@ -47,16 +48,23 @@ def measure(command: list[str], log: Path) -> Sample:
     if process.returncode != 0:
         raise CommandError(f"{' '.join(command)} ended with {process.returncode}: {text[-1000:]}")
     cpu_s = used.ru_utime + used.ru_stime
-    return Sample(wall_s, _loop_cpu_s(text) or cpu_s, cpu_s, used.ru_maxrss * _RSS_UNIT / 1e6)
+    told = _reported(text)
+    return Sample(
+        wall_s=told.get("loop_wall_s", wall_s),
+        cpu_s=told.get("loop_cpu_s", cpu_s),
+        process_cpu_s=cpu_s,
+        peak_rss_mb=used.ru_maxrss * _RSS_UNIT / 1e6,
+        lost=told.get("lost", 0),
+    )
 
 
-def _loop_cpu_s(text: str) -> float | None:
+def _reported(text: str) -> dict[str, Any]:
     """Return what a command reports about its loop in a last line of JSON."""
     try:
         reported = json.loads(text.rpartition("\n")[2])
     except json.JSONDecodeError:
-        return None
-    return reported.get("loop_cpu_s") if isinstance(reported, dict) else None
+        return {}
+    return reported if isinstance(reported, dict) else {}
 
 
 class Server(NamedTuple):

@@ -32,7 +32,8 @@ def _plan(place: Place) -> list[str]:
     return [sys.executable, "-m", "pipeline", "plan", str(job)]
 
 
-_CONTENDERS = (Contender("pyarrow copy", _copy), Contender("rowroute plan", _plan))
+ROWROUTE_PLAN = Contender("rowroute plan", _plan)
+_CONTENDERS = (Contender("pyarrow copy", _copy), ROWROUTE_PLAN)
 PLAN_SCENARIOS = {"plan": Scenario("Plan, 500-byte prompts", 1_000_000, _CONTENDERS)}
 
 

@@ -1,6 +1,6 @@
-"""Makes the input of the benchmarks: prompts of about 500 bytes, all different, of many kinds, in one Parquet file.
+"""Makes the input of the benchmarks: prompts of 500 characters, all different, of many kinds, in one Parquet file.
 
-    python -m benchmarks.rows 1000000 prompts.parquet
+    python -m benchmarks.rows 1000000 prompts.parquet      # a third argument says how many characters instead
 
 One sentence in thirty-two has letters beyond ASCII, as real files do: some regex engines are many times slower on them.
 """
@@ -36,13 +36,13 @@ starts reads sends turns carries follows price table doctor village winter paper
 _FOREIGN = ["café", "naïve", "Zürich", "señor", "価格", "请求", "über"]
 
 
-def prompts(first: int, rows: int, rng: np.random.Generator) -> pa.Array:
-    """Return the prompts number *first* and on; each begins with its mark, as in `[#17]`."""
+def prompts(first: int, rows: int, rng: np.random.Generator, chars: int = PROMPT_CHARS) -> pa.Array:
+    """Return the prompts number *first* and on, cut to *chars*; each begins with its mark, as in `[#17]`."""
     marks = pc.binary_join_element_wise("[#", pc.cast(pa.array(np.arange(first, first + rows)), pa.string()), "]", "")
     pool = _sentences()
     parts = [pa.array(_ASKED).take(pa.array(rng.integers(len(_ASKED), size=rows)))]
     parts += [pool.take(pa.array(rng.integers(_POOL, size=rows))) for _ in range(5)]
-    return pc.utf8_slice_codeunits(pc.binary_join_element_wise(marks, *parts, " "), 0, PROMPT_CHARS)
+    return pc.utf8_slice_codeunits(pc.binary_join_element_wise(marks, *parts, " "), 0, chars)
 
 
 def _sentences() -> pa.Array:
@@ -57,15 +57,16 @@ def _sentences() -> pa.Array:
 
 
 def main() -> None:
-    """Write as many rows as the first argument says to the file that the second one names."""
+    """Write as many rows as the first argument says to the file that the second one names, a batch at a time."""
     rows, path = int(sys.argv[1]), sys.argv[2]
+    chars = int(sys.argv[3]) if len(sys.argv) > 3 else PROMPT_CHARS
     rng = np.random.default_rng(1)
     schema = pa.schema([("prompt_id", pa.int64()), ("prompt", pa.string())])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for first in range(0, rows, BATCH_ROWS):
             count = min(BATCH_ROWS, rows - first)
             ids = pa.array(np.arange(first, first + count))
-            writer.write_batch(pa.record_batch([ids, prompts(first, count, rng)], schema=schema))
+            writer.write_batch(pa.record_batch([ids, prompts(first, count, rng, chars)], schema=schema))
 
 
 if __name__ == "__main__":

@@ -97,6 +97,7 @@ class Service:
         self.options = options
         self.limited = bool(options.rpm or options.tpm)
         self.latency_s = options.latency_ms / 1000
+        self.refusal_s = options.refusal_ms / 1000
         self.connections = 0
         self.reset()
 
@@ -141,7 +142,7 @@ class Service:
                 self.count_steady(refused=1)
                 told = b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (math.ceil(wait_s), math.ceil(wait_s * 1000))
                 refusal = _REFUSAL % (model, math.ceil(wait_s * 1000), short)
-                return respond(HTTPStatus.TOO_MANY_REQUESTS, refusal, limits + told), 0.0
+                return respond(HTTPStatus.TOO_MANY_REQUESTS, refusal, limits + told), self.refusal_s
         self.answered += 1
         self.tokens += total
         self.count_steady(answered=1, tokens=total)
@@ -225,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--latency-ms", type=float, default=0)
+    parser.add_argument("--refusal-ms", type=float, default=0, help="latency of an answer 429")
     parser.add_argument("--rpm", type=float, default=0, help="requests a minute for each model; 0: no limit")
     parser.add_argument("--tpm", type=float, default=0, help="tokens a minute for each model; 0: no limit")
     parser.add_argument("--bucket-s", type=float, default=1, help="how many seconds' worth may come at once")

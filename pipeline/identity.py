@@ -53,68 +53,87 @@ def as_ids(packed: bytes) -> Ids:
     return np.frombuffer(packed, dtype=">u8").astype(np.uint64).reshape(-1, 2)
 
 
+_BOUNDS = np.arange(1, 16, dtype=np.uint64) << np.uint64(60)  # between the parts of a map: the four highest bits
+
+
 class _Run(NamedTuple):
     high: npt.NDArray[np.uint64]  # sorted
     low: npt.NDArray[np.uint64]
-    value: Values
+    value: npt.NDArray[np.int64 | np.bool_]
 
 
 class IdMap:
     """A map from request ids to integers at 24 bytes an entry: sorted arrays, merged as they grow.
 
-    The first value given for an id stays. Ids are equal only when all 128 bits are.
+    The first value given for an id stays. Ids are equal only when all 128 bits are. Values of `np.bool_` take a byte
+    instead of eight: enough where only what is in the map counts.
     """
 
     def __init__(self) -> None:
-        self._runs: list[_Run] = []
+        # A merge holds what it merges twice. Ids are hashes, so each part has its share, and a merge a small one.
+        self._parts: tuple[list[_Run], ...] = tuple([] for _ in range(len(_BOUNDS) + 1))
 
     def __len__(self) -> int:
-        return sum(len(run.high) for run in self._runs)
+        return sum(len(run.high) for runs in self._parts for run in runs)
 
     def find(self, ids: Ids) -> Values:
         """Return the value of each id, -1 where it is not in the map."""
-        if not self._runs:
+        if not any(self._parts):
             return np.full(len(ids), -1, dtype=np.int64)
         # In order, neighbouring lookups touch the same memory: several times as quick in a long run.
         order = np.argsort(ids[:, 0])
-        ordered = ids[order]
-        sorted_found = np.full(len(ids), -1, dtype=np.int64)
-        for run in self._runs:
-            _find_in(run, ordered, sorted_found)
-        found = np.empty_like(sorted_found)
-        found[order] = sorted_found
+        found = np.empty(len(ids), dtype=np.int64)
+        found[order] = self._find_ordered(ids[order])
         return found
 
-    def add(self, ids: Ids, values: Values) -> npt.NDArray[np.bool_]:
+    def add(self, ids: Ids, values: npt.NDArray[np.int64 | np.bool_]) -> npt.NDArray[np.bool_]:
         """Put in the ids that are not there yet, of equal ones the first; return which were put in."""
-        fresh = np.flatnonzero(self.find(ids) < 0)
         # A lexsort is stable, so the first of equal ids comes first.
-        order = fresh[np.lexsort((ids[fresh, 1], ids[fresh, 0]))]
+        order = np.lexsort((ids[:, 1], ids[:, 0]))
         ordered = ids[order]
-        first = np.ones(len(order), dtype=bool)
-        first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        kept = order[first]
+        fresh = self._find_ordered(ordered) < 0
+        fresh[1:] &= (ordered[1:] != ordered[:-1]).any(axis=1)
+        kept = order[fresh]
+        self._put(ordered[fresh], values[kept])
         added = np.zeros(len(ids), dtype=bool)
         added[kept] = True
-        if len(kept):
-            self._runs.append(_Run(ids[kept, 0], ids[kept, 1], values[kept]))
-            self._merge()
         return added
-
-    def _merge(self) -> None:
-        """Keep each run at least twice as long as the next, so that a lookup reads few of them."""
-        while len(self._runs) > 1 and len(self._runs[-2].high) < 2 * len(self._runs[-1].high):
-            right, left = self._runs.pop(), self._runs.pop()
-            high = np.concatenate([left.high, right.high])
-            # Two sorted halves are one pass for a stable sort; the order of equal upper halves does not matter.
-            order = np.argsort(high, kind="stable")
-            low = np.concatenate([left.low, right.low])[order]
-            self._runs.append(_Run(high[order], low, np.concatenate([left.value, right.value])[order]))
 
     def items(self) -> Iterator[tuple[Ids, Values]]:
         """Yield the entries in arrays."""
-        for run in self._runs:
-            yield np.stack([run.high, run.low], axis=1), run.value
+        for runs in self._parts:
+            for run in runs:
+                yield np.stack([run.high, run.low], axis=1), run.value.astype(np.int64, copy=False)
+
+    def _find_ordered(self, ids: Ids) -> Values:
+        found = np.full(len(ids), -1, dtype=np.int64)
+        for runs, part in zip(self._parts, _parts_of(ids), strict=True):
+            for run in runs:
+                _find_in(run, ids[part], found[part])
+        return found
+
+    def _put(self, ids: Ids, values: npt.NDArray[np.int64 | np.bool_]) -> None:
+        for runs, part in zip(self._parts, _parts_of(ids), strict=True):
+            if part.start < part.stop:
+                runs.append(_Run(ids[part, 0].copy(), ids[part, 1].copy(), values[part].copy()))
+                _merge(runs)
+
+
+def _parts_of(ids: Ids) -> Iterator[slice]:
+    """Yield what of *ids*, which are in order, falls to each part of a map."""
+    cuts = [0, *np.searchsorted(ids[:, 0], _BOUNDS).tolist(), len(ids)]
+    return map(slice, cuts, cuts[1:])
+
+
+def _merge(runs: list[_Run]) -> None:
+    """Keep each run at least twice as long as the next, so that a lookup reads few of them."""
+    while len(runs) > 1 and len(runs[-2].high) < 2 * len(runs[-1].high):
+        right, left = runs.pop(), runs.pop()
+        high = np.concatenate([left.high, right.high])
+        # Two sorted halves are one pass for a stable sort; the order of equal upper halves does not matter.
+        order = np.argsort(high, kind="stable")
+        low = np.concatenate([left.low, right.low])[order]
+        runs.append(_Run(high[order], low, np.concatenate([left.value, right.value])[order]))
 
 
 def _find_in(run: _Run, ids: Ids, found: Values) -> None:

@@ -35,6 +35,10 @@ def plan_text(planned: Any) -> str:
         f"({planned.total('cost_low_usd'):.4f} to {planned.total('cost_high_usd'):.4f}), "
         f"baseline {planned.total('baseline_cost_usd'):.4f} USD"
     )
+    exact = [group.model for group in planned.groups if group.input_exact]
+    if exact:
+        others = "" if len(exact) == len(planned.groups) else ", and estimated for the others"
+        text.append(f"tokens in are exact for {', '.join(exact)}{others}")
     if planned.shadow is not None:
         text.append(
             f"shadow sample: {planned.shadow['rows']} rows to the baseline as well, {planned.shadow['new']} requests "

@@ -53,5 +53,5 @@ class FirstAsked:
         """Return whether each of *requests* (hex ids) is the first of its kind; a row without one is."""
         first = np.ones(len(requests), dtype=bool)
         ids = as_ids(b"".join(map(bytes.fromhex, requests.drop_nulls())))
-        first[requests.is_not_null().to_numpy()] = self._seen.add(ids, np.zeros(len(ids), dtype=np.int64))
+        first[requests.is_not_null().to_numpy()] = self._seen.add(ids, np.zeros(len(ids), dtype=bool))
         return pl.Series("first", first)

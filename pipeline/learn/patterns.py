@@ -61,7 +61,7 @@ class View(NamedTuple):
         together = sum((share * one for share, one in zip(shares, told, strict=True)), np.zeros_like(differences))
         constant = (differences - together).mean(axis=0)
         errors = ((differences - together - constant) ** 2).sum(axis=1)
-        return cls(strength, sharpness, *shares, constant, together + constant, errors)
+        return cls(strength, sharpness, shares[0], shares[1], shares[2], constant, together + constant, errors)
 
 
 def best_view(patterns: Patterns, ridge: Ridge, differences: Floats, by_subject: Floats, by_words: Floats) -> View:

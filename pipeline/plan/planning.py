@@ -1,4 +1,4 @@
-"""Batch by batch: read, render, classify, route, address, spool. Memory grows by 24 bytes a distinct request."""
+"""Batch by batch: read, render, classify, route, address, spool. Memory grows by 17 bytes a distinct request."""
 
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,12 +17,14 @@ from pipeline.classify.bulk import JobClassifier
 from pipeline.errors import JobError
 from pipeline.identity import ID_BYTES, IdMap, RequestHasher, as_ids, repeat_id, request_hasher
 from pipeline.packing import packing_of
+from pipeline.plan.exact import ExactInput
 from pipeline.plan.learned import Learned
 from pipeline.plan.rows import RowWriter
 from pipeline.plan.selection import Selection, select_rows, take_rows
 from pipeline.plan.spool import SPOOL_SCHEMA, Group, Spool
-from pipeline.plan.summary import GroupSummary, PlanPrices, Summary, Tally
+from pipeline.plan.summary import Estimates, GroupSummary, PlanPrices, Summary, Tally
 from pipeline.plan.timing import Timing
+from pipeline.plan.unique import UniqueIds
 from pipeline.readers import Batch, Source
 from pipeline.records import Parameters, Price
 from pipeline.render import Renderer
@@ -122,6 +124,7 @@ class _Planner:
         self.parameters = parameters_of(job)
         # However it is sent, a schema is read as input.
         self._form_tokens = estimate_tokens(pl.Series([self.parameters.schema or ""])).item()
+        self._exact = ExactInput(job, catalogue)
         self._hashers = _Hashers(self.parameters)
         timing = options.timing or Timing("never", datetime.now(UTC))
         now = timing.at
@@ -131,11 +134,12 @@ class _Planner:
         }
         peak = {name: dearest_at(model, now) for name, model in catalogue.models.items()}
         self._seen = IdMap()
-        self._row_ids: list[npt.NDArray[np.uint64]] = []
+        self._row_ids = UniqueIds(folder / "ids.hashes")
         self.spool = Spool(folder)
         rows_per_request = 1 if options.baseline is not None else job.prompt.rows_per_request
         prices = PlanPrices(timing, self.prices, peak)
-        self.tally = Tally(job.prompt.max_output_tokens, prices, rows_per_request, self._learned.further)
+        estimates = Estimates(self._learned.further, self._exact.models)
+        self.tally = Tally(job.prompt.max_output_tokens, prices, rows_per_request, estimates)
         packing = packing_of(job.prompt.rows_per_request, job.prompt.user)
         frame = pl.Series([packing.head + packing.tail]).to_arrow()
         self._frame_tokens = _MESSAGE_TOKENS + int(estimate_tokens(frame)[0])
@@ -144,8 +148,8 @@ class _Planner:
     def plan(self, batch: Batch) -> tuple[pl.DataFrame, pa.Array]:
         """Plan one batch: its rows for the row map and their request ids; its new requests go to the spool."""
         frame, texts = self._routed(batch)
-        request_ids, marks = self._addressed(frame, texts, batch.first_row)
-        frame = pl.concat([frame, marks], how="horizontal")
+        request_ids, marks = self._addressed(frame, texts)
+        frame = self._exact.count(pl.concat([frame, marks], how="horizontal"), texts)
         self.tally.add(frame)
         self._spool(frame, texts, request_ids)
         return frame, request_ids
@@ -205,24 +209,20 @@ class _Planner:
         if self._job.input.id is None:
             return numbers
         ids = table[self._job.input.id].cast(pl.String)
-        self._row_ids.append(ids.drop_nulls().hash().to_numpy())
+        self._row_ids.add(ids)
         return ids.fill_null("row " + numbers)
 
     def check_ids(self) -> None:
-        """Refuse an id column that names two rows alike."""
-        if not self._row_ids:
-            return
-        hashes = np.sort(np.concatenate(self._row_ids))
-        twice = int((hashes[1:] == hashes[:-1]).sum())
+        """Refuse an id column that names two rows alike. No batch can be planned any more."""
+        self._seen = IdMap()  # for its memory
+        twice = self._row_ids.take_repeated()
         if twice:
             raise JobError(
                 f"input.id: column {self._job.input.id} is not unique: {twice} rows repeat an id; "
                 "name a unique column, or leave input.id out to number the rows"
             )
 
-    def _addressed(
-        self, frame: pl.DataFrame, texts: pa.LargeStringArray, first_row: int
-    ) -> tuple[pa.Array, pl.DataFrame]:
+    def _addressed(self, frame: pl.DataFrame, texts: pa.LargeStringArray) -> tuple[pa.Array, pl.DataFrame]:
         """Return each row's request id, and whether it is the first to ask it, and new, retried or reused."""
         rows = frame["problem"].is_null().arg_true().to_numpy().astype(np.int64)
         if len(rows) < frame.height:
@@ -230,7 +230,7 @@ class _Planner:
         else:
             ids = self._ids(frame, texts)
         packed = as_ids(b"".join(ids))
-        is_first = self._seen.add(packed, rows + first_row)
+        is_first = self._seen.add(packed, np.zeros(len(rows), dtype=bool))
         known = self._options.known.find(packed)
         for name, count in self._options.describe(known[is_first & (known >= 0)]).items():
             self.earlier[name] = self.earlier.get(name, 0) + count

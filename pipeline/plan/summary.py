@@ -1,6 +1,6 @@
 """What the plan will cost, before a cent is spent: rows, tokens, money with an error band, time at the limits."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ EXPECTED_OUTPUT: dict[str, tuple[float, float]] = {
     Task.GENERAL: (150, 0.1),
     Task.VISION: (200, 0.0),
 }
-# The token estimate of the input is within this share for nearly every row; see docs/cost-method.md.
+# The estimate of the input, where it is one, is within this share for nearly every row; see docs/cost-method.md.
 _INPUT_ERROR = 0.1
 _KEYS = ("model", "cascade", "baseline", "task", "step", "baseline_step")
 _SUMS = ("rows", "reused", "new", "retried", "input_tokens", "output_tokens", "shared_tokens")
@@ -54,6 +54,7 @@ class GroupSummary(NamedTuple):
     rows_per_request: int  # 1: each row is asked alone
     lane: Lane
     due_at: float | None  # when what a batch has not answered is asked one by one, Unix seconds
+    input_exact: bool  # `input_tokens` are counted with the model's vocabulary, not estimated
 
 
 class Summary(NamedTuple):
@@ -114,13 +115,21 @@ class _Part(NamedTuple):
     cascade: str | None
 
 
+class Estimates(NamedTuple):
+    """How requests are reckoned: the calls that cascades go on to, and the models whose input is counted exactly."""
+
+    further: Further
+    exact: Collection[str]
+
+
 class Tally:
     """Counts batch by batch, so that memory does not grow with the input. *prices* holds every model and baseline."""
 
     def __init__(
-        self, max_output_tokens: int, prices: PlanPrices, rows_per_request: int = 1, further: Further | None = None
+        self, max_output_tokens: int, prices: PlanPrices, rows_per_request: int, estimates: Estimates
     ) -> None:
-        self._further = further or {}
+        self._further = estimates.further
+        self._exact = estimates.exact
         self._max_output_tokens = max_output_tokens
         self._rows_per_request = rows_per_request
         self._prices = prices
@@ -207,13 +216,15 @@ class Tally:
         rows = self._rows_per_request if can_pack and pays(alone, packed) else 1
         begun = [_tokens(model, part) for part in parts]
         further = _total(further_cost(one, self._further, now) for one in begun)
+        exact = model in self._exact and rows == 1
+        input_error = 0.0 if exact else _INPUT_ERROR
         return GroupSummary(
             model=model,
             provider=provider.name,
             **sums,
             cost_usd=_total(_cost(price, *_expected(part, rows)) for part in parts) + further,
-            cost_low_usd=_total(_cost(price, *_least(part, rows)) for part in parts),
-            cost_high_usd=_total(_cost(price, *self._most(part, rows)) for part in parts)
+            cost_low_usd=_total(_cost(price, *_least(part, rows, input_error)) for part in parts),
+            cost_high_usd=_total(_cost(price, *self._most(part, rows, input_error)) for part in parts)
             + _total(most_further_cost(self._at_most(one), self._further, now) for one in begun),
             baseline_cost_usd=_total(
                 _cost(now[part.baseline], *_expected(part, 1)[:2], part.baseline_step)
@@ -228,6 +239,7 @@ class Tally:
             rows_per_request=rows,
             lane=choice.lane,
             due_at=choice.due_at,
+            input_exact=exact,
         )
 
     def _lane(self, provider: ProviderEntry, model: str, sums: dict[str, int]) -> tuple[Choice, float | None]:
@@ -247,9 +259,9 @@ class Tally:
     def _at_most(self, one: Tokens) -> Tokens:
         return one._replace(input=int(one.input * (1 + _INPUT_ERROR)), output=one.requests * self._max_output_tokens)
 
-    def _most(self, part: _Part, rows: int) -> tuple[int, int, int]:
+    def _most(self, part: _Part, rows: int, input_error: float) -> tuple[int, int, int]:
         most_written = _sent(part) * (self._max_output_tokens + (ITEM_TOKENS if rows > 1 else 0))
-        return int(_expected(part, rows)[0] * (1 + _INPUT_ERROR)), most_written, part.step
+        return int(_expected(part, rows)[0] * (1 + input_error)), most_written, part.step
 
 
 def _expected(part: _Part, rows: int) -> tuple[int, int, int]:
@@ -261,9 +273,9 @@ def _expected(part: _Part, rows: int) -> tuple[int, int, int]:
     return *estimate.tokens(), part.step
 
 
-def _least(part: _Part, rows: int) -> tuple[int, int, int]:
+def _least(part: _Part, rows: int, input_error: float) -> tuple[int, int, int]:
     least_written = _sent(part) * (1 + (ITEM_TOKENS if rows > 1 else 0))
-    return int(_expected(part, rows)[0] * (1 - _INPUT_ERROR)), least_written, part.step
+    return int(_expected(part, rows)[0] * (1 - input_error)), least_written, part.step
 
 
 def _tokens(model: str, part: _Part) -> Tokens:

@@ -94,15 +94,15 @@ def _policy(header: dict[str, Any], arrays: dict[str, Any]) -> Policy:
     words = Words(*(arrays[name] for name in Words._fields))
     linear = Linear(*(arrays[name] for name in Linear._fields))
     arms = tuple(Arm(tuple(models)) for models in header["arms"])
-    if arrays["subject_scores"].shape[1] != len(arms) or len(words.known) != len(linear.of_words):
+    if {arrays[name].shape[1] for name in _TABLES} != {len(arms)} or len(words.known) != len(linear.of_words):
         raise ValueError("its parts do not fit each other")
     predictor = Predictor(
-        words,
-        linear,
-        header["sharpness"],
-        header["pattern_sharpness"],
-        *(arrays[name] for name in _TABLES),
-        header["words_share"],
+        words=words,
+        linear=linear,
+        sharpness=header["sharpness"],
+        pattern_sharpness=header["pattern_sharpness"],
+        words_share=header["words_share"],
+        **{name: arrays[name] for name in _TABLES},
     )
     return Policy(
         arms=arms,

@@ -31,6 +31,7 @@ from pipeline.run.asking import ask_by_processes, ask_here
 from pipeline.run.batching import begun_for, goes_together, notes_on_batches, timing_of
 from pipeline.run.comparing import compare_night, report_night
 from pipeline.run.judging import ask_judge, judge_models, uses_judge
+from pipeline.run.memory import release_freed
 from pipeline.run.night import Night, open_night
 from pipeline.run.options import ExitCode, Report, RunOptions
 from pipeline.run.outcomes import write_recordings
@@ -146,6 +147,7 @@ def _finish(
         "rowroute.catalogue": night.catalogue.digest,
         "rowroute.prices": json.dumps(plan.summary.prices),
     }
+    release_freed()
     written = write_outputs(
         night.folder,
         source=night.source,
@@ -156,6 +158,7 @@ def _finish(
     )
     if night.options.record is not None:
         write_recordings(night.options.record, plan, answers)
+    release_freed()
     compared = compare_night(night.folder, night.job, night.catalogue, planned, answers)
     if night.options.ledger_text == "hash":
         drop_answers(answers.connection, answers.path)
