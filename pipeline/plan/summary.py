@@ -125,9 +125,7 @@ class Estimates(NamedTuple):
 class Tally:
     """Counts batch by batch, so that memory does not grow with the input. *prices* holds every model and baseline."""
 
-    def __init__(
-        self, max_output_tokens: int, prices: PlanPrices, rows_per_request: int, estimates: Estimates
-    ) -> None:
+    def __init__(self, max_output_tokens: int, prices: PlanPrices, rows_per_request: int, estimates: Estimates) -> None:
         self._further = estimates.further
         self._exact = estimates.exact
         self._max_output_tokens = max_output_tokens
