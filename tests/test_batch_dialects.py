@@ -34,9 +34,7 @@ PARAMETERS = Parameters(max_output_tokens=9)
 
 def golden(dialect: str, name: str) -> dict[str, Any]:
     """Return a body as the provider's reference and package have it."""
-    body: dict[str, Any] = json.loads(
-        (Path(__file__).parent / "golden" / "batches" / f"{dialect}-{name}.json").read_text()
-    )
+    body: dict[str, Any] = json.loads((Path(__file__).parent / "golden_batches" / f"{dialect}-{name}.json").read_text())
     return body
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lanes import Breaker, Budget, Reply, Route, Service
+from pipeline.lanes import Breaker, Budget, Reply, Route, Service, Tariff
 from pipeline.lanes.breaker import BreakerPolicy
 from pipeline.limits import Pool
 from pipeline.records import Model, Parameters, Price, Request, Usage
@@ -131,7 +131,7 @@ async def test_the_worst_case_bounds_every_way_of_counting(write_1h: str | None)
     price = Price(Decimal(2), Decimal(8), Decimal("0.2"), Decimal("2.5"), write_1h and Decimal(write_1h))
     parameters = Parameters(10, schema='{"type": "object"}')
     service = Service("p", Pool(), no_one, RetryPolicy())
-    route = Route(Model("m", "p", 1000, (price,)), service, lambda _: price, parameters, Breaker())
+    route = Route(Model("m", "p", 1000, (price,)), service, lambda _: Tariff.of(price), parameters, Breaker())
     request = a_request(user="é" * 50, system="s", input_tokens=20)
     tokens = 2 * 50 + 1 + len(parameters.schema or "")
 

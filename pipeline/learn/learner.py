@@ -11,8 +11,8 @@ from pipeline.learn.patterns import Patterns, best_view
 from pipeline.policy.features import Floats, Ints
 from pipeline.policy.model import Expectation, Predictor, softmax
 
-_SUBJECT_STRENGTH = 1.0
-_SHARPNESSES = (4.0, 6.0, 8.0, 12.0)
+_SUBJECT_STRENGTH = 0.5  # of the ridge that guesses the subject
+_SHARPNESSES = (4.0, 6.0, 8.0, 12.0, 16.0)
 _STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0)
 _MEAN_STRENGTH = 30.0  # rows by which the mean of a subject is drawn to the mean of all
 

@@ -20,6 +20,7 @@ from pipeline.learn.commands import FitOptions, fit_policy
 from pipeline.policy import Arm, save_policy
 from pipeline.run import ExitCode, RunOptions, plan_job, run_job
 from tests.chaos.batch_api import serve_batches
+from tests.chaos.batch_dialects import DIALECTS
 from tests.e2e import children
 from tests.e2e.command import CANARY, Job, command, environment, make_job, run
 from tests.outcomes import written
@@ -202,7 +203,7 @@ def test_while_a_model_cannot_be_asked_its_rows_wait(job: Job, server: Server) -
 
 def test_only_the_first_call_goes_into_a_batch(job: Job, server: Server) -> None:
     """The first model answers at half price; after a kill while the second is asked, no batch is made again."""
-    with serve_batches() as api:
+    with serve_batches(DIALECTS["openai"]) as api:
         for old, new in {
             "[route]\n": '[route]\nbatch = "always"\nagree = "normalised"\n',
             'choices = ["A", "B", "C"]': "",
