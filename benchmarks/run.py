@@ -100,6 +100,6 @@ RUN_SCENARIOS = {
     "enforced-requests": _enforced("3,000 requests/min in slices of 1 s, 200 ms latency", "requests", 3_000),
     "enforced-tokens": _enforced("480,000 tokens/min in slices of 1 s, 200 ms latency", "tokens", 480_000),
     "latency": _beside_bare(
-        "500 ms latency, concurrency 1,000", rows=40_000, concurrency=1000, server=("--latency-ms", "500")
+        "500 ms latency, concurrency 1,000", rows=60_000, concurrency=1000, server=("--latency-ms", "500")
     ),
 }
