@@ -50,8 +50,9 @@ class Learner:
             (self._subjects, _SUBJECT_STRENGTH),
             (patterns.members, view.strength),
             (level, level_strength),
-            (differences, words_strength),
         ]
+        if view.words_share:
+            parts.append((differences * view.words_share, words_strength))
         predictor = Predictor(
             words=self._design.words,
             linear=self._design.linear(parts),
@@ -60,7 +61,6 @@ class Learner:
             subject_scores=self._means(differences) * view.subject_share + view.constant,
             subject_costs=self._means(costs),
             pattern_scores=patterns.centres * view.pattern_share,
-            words_share=view.words_share,
         )
         return Learned(predictor, left_out)
 

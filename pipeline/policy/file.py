@@ -59,7 +59,6 @@ def save_policy(policy: Policy, path: Path) -> None:
         "mean_costs": list(policy.mean_costs),
         "sharpness": predictor.sharpness,
         "pattern_sharpness": predictor.pattern_sharpness,
-        "words_share": predictor.words_share,
         "promise": policy.promise._asdict(),
         "provenance": policy.provenance,
     }
@@ -101,7 +100,6 @@ def _policy(header: dict[str, Any], arrays: dict[str, Any]) -> Policy:
         linear=linear,
         sharpness=header["sharpness"],
         pattern_sharpness=header["pattern_sharpness"],
-        words_share=header["words_share"],
         **{name: arrays[name] for name in _TABLES},
     )
     return Policy(

@@ -42,7 +42,10 @@ class Expectation(NamedTuple):
 
 
 class Predictor(NamedTuple):
-    """Everything that is learned of texts. Columns of `linear`: subjects, patterns, level, arms."""
+    """Everything that is learned of texts. Columns of `linear`: subjects, patterns, level.
+
+    Where the words themselves tell of the arms, there is a column for each of these, too, to be added.
+    """
 
     words: Words
     linear: Linear
@@ -51,7 +54,6 @@ class Predictor(NamedTuple):
     subject_scores: Floats  # subjects x arms, differences from the level
     subject_costs: Floats  # subjects x arms, USD
     pattern_scores: Floats  # patterns x arms, to be added
-    words_share: float  # of what the words say of each arm
 
     def expect(self, texts: pl.Series) -> Expectation:
         """Return what is expected of each arm on each of *texts*."""
@@ -69,8 +71,9 @@ class Predictor(NamedTuple):
         subject, pattern, level, words = np.split(values, ends, axis=1)
         share = softmax(subject * self.sharpness)
         differences = share @ self.subject_scores + softmax(pattern * self.pattern_sharpness) @ self.pattern_scores
-        scores = np.clip(level + differences + self.words_share * words, 0.0, 1.0)
-        return Expectation(scores, share @ self.subject_costs)
+        if words.shape[1]:
+            differences += words
+        return Expectation(np.clip(level + differences, 0.0, 1.0), share @ self.subject_costs)
 
 
 def softmax(values: Floats) -> Floats:
@@ -92,7 +95,7 @@ def linear_of(words: Words, linear: Linear, texts: pl.Series) -> Floats:
 
 
 def weighted(words: Words, counted: Terms) -> tuple[Ints, Ints, Floats]:
-    """Return row, position in *words* and value of each known word: damped count x weight, each row of length 1."""
+    """Return row, position in *words* and weight of each known word, however often it is there; a row has length 1."""
     places = np.full(1 << BITS, -1, np.int64)
     places[words.known] = np.arange(len(words.known))
     position = places[counted.term]
