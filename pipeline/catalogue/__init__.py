@@ -5,7 +5,7 @@ from pipeline.catalogue.builtin import AMOUNTS, with_batch_share
 from pipeline.catalogue.entries import RECORDED, Catalogue, ProviderEntry, Quota
 from pipeline.catalogue.listed import find_listed
 from pipeline.catalogue.loading import load_catalogue
-from pipeline.catalogue.prices import bill, cheap_from, cost_pusd, dearest_at, price_at
+from pipeline.catalogue.prices import bill, cheap_from, cost_pusd, dearest_at, price_at, tokens_usd
 from pipeline.catalogue.provenance import prices_used
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "load_catalogue",
     "price_at",
     "prices_used",
+    "tokens_usd",
     "warnings",
     "with_batch_share",
 ]

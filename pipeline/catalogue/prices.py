@@ -9,7 +9,7 @@ from math import lcm
 from typing import NamedTuple
 
 from pipeline.errors import JobError
-from pipeline.records import Hours, LongPrice, Model, Price, Usage
+from pipeline.records import PICO_USD, Hours, LongPrice, Model, Price, Usage
 
 _PICO_USD_PER_TOKEN = 10**6  # of a price of 1 USD per million tokens
 
@@ -84,6 +84,12 @@ def bill(price: Price) -> Callable[[Usage], int]:
         return total if scale == 1 else (2 * total + scale) // (2 * scale)
 
     return cost
+
+
+def tokens_usd(prices: Price | LongPrice, input_tokens: int, output_tokens: int) -> Decimal:
+    """Return what so many tokens of any number of requests cost, exact to the pico-USD, all input taken for fresh."""
+    # USD per million tokens is pico-USD per token times a million.
+    return ((input_tokens * prices.input + output_tokens * prices.output) * 1_000_000).to_integral_value() * PICO_USD
 
 
 class _Weights(NamedTuple):

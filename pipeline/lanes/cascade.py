@@ -1,13 +1,12 @@
 """A request that several models are asked: what each says is in the ledger before the next is asked, or none is."""
 
 from pipeline.agreement import Ask, Heard, Keep, comparable, next_of, read_cascade
-from pipeline.errors import CallError
 from pipeline.lanes.case import Case, Shared
 from pipeline.lanes.route import Route
 from pipeline.lanes.tried import Tried
 from pipeline.ledger import Attempt
-from pipeline.records import Answer, Request, Status
-from pipeline.steps import Done, Escalate, GiveUp, Repair, Tries
+from pipeline.records import Request, Status
+from pipeline.steps import Done, Escalate, GiveUp, Tries
 
 _PAIR = 2  # models that are asked in any case
 
@@ -58,17 +57,9 @@ class Cascading(Case):
             if not await self._follow(tried, step):
                 return False
 
-    async def take(self, result: Answer | CallError, batch: str, started_at: float) -> bool:
-        """Hear what the first model said in *batch*; `settle` is to go on from it."""
-        tried = self.taken(result, batch, started_at)
-        step = self.judge(tried)
-        match step:
-            case Done() | GiveUp():
-                await self._hear(tried, step)
-            case Repair():
-                await self._follow(tried, step)
-            case _:
-                await self._write(tried, None)
+    async def _accept(self, tried: Tried, step: Done | GiveUp) -> bool:
+        """Hear what the first model said in a batch; `settle` is to go on from it."""
+        await self._hear(tried, step)
         return False
 
     def _said(self) -> list[Heard]:

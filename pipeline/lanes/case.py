@@ -247,8 +247,8 @@ class Case:
         counters.spent_pusd += cost
         counters.other_models.update([other] if other else ())
 
-    def taken(self, result: Answer | CallError, batch: str, started_at: float) -> Tried:
-        """Count what came in *batch*, asked at *started_at*."""
+    async def take(self, result: Answer | CallError, batch: str, started_at: float) -> bool:
+        """Judge what came in *batch*, asked at *started_at*; False when `settle` is to go on from it."""
         usage, cost, other = _NO_USAGE, 0, None
         if isinstance(result, Answer):
             result = self.tidied(result)
@@ -256,16 +256,11 @@ class Case:
         self.attempts += 1
         self._count(cost, other)
         # How long it took says nothing of the model: a latency of 0 counts as unknown.
-        return Tried(self.attempts, self.route.model.name, result, started_at, 0.0, usage, cost, other, batch)
-
-    async def take(self, result: Answer | CallError, batch: str, started_at: float) -> bool:
-        """Judge what came in *batch*, asked at *started_at*; False when `settle` is to go on from it."""
-        tried = self.taken(result, batch, started_at)
+        tried = Tried(self.attempts, self.route.model.name, result, started_at, 0.0, usage, cost, other, batch)
         step = self.judge(tried)
         match step:
             case Done() | GiveUp():
-                await self._finish(tried, step)
-                return True
+                return await self._accept(tried, step)
             case Escalate():
                 await self._write(tried, step.reason)
                 self._escalate(tried, step.otherwise)
@@ -276,6 +271,11 @@ class Case:
             case _:
                 assert_never(step)
         return False
+
+    async def _accept(self, tried: Tried, step: Done | GiveUp) -> bool:
+        """Take what a batch gave for final; tell whether that settles the request."""
+        await self._finish(tried, step)
+        return True
 
     def count_failure(self, error: CallError) -> None:
         """Tell the counters and the breaker of *error*."""

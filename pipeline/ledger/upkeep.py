@@ -111,4 +111,4 @@ def _change(connection: sqlite3.Connection, statement: str, rows: list[tuple[Any
 
 def _all(connection: sqlite3.Connection) -> Iterator[tuple[int, Attempt | None]]:
     for number, *values in connection.execute(f"{_SELECT} ORDER BY id"):
-        yield number, unpack(tuple(values))
+        yield number, unpack(values)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from pipeline.records import PICO_USD, Price
+from pipeline.catalogue import tokens_usd
+from pipeline.records import Price
 
 Further = Mapping[tuple[str, str], tuple[tuple[str, float], ...]]
 """First model and cascade -> the further models, each with the share of the requests that it is expected to get."""
@@ -23,13 +24,16 @@ class Tokens(NamedTuple):
 def further_cost(one: Tokens, further: Further, prices: Mapping[str, Price]) -> Decimal:
     """Return what the further calls of *one* are expected to cost in USD."""
     calls = further.get((one.model, one.cascade), ())
-    return sum((_cost(prices[model], one.input * share, one.output * share) for model, share in calls), Decimal(0))
+    return sum(
+        (tokens_usd(prices[model], int(one.input * share), int(one.output * share)) for model, share in calls),
+        Decimal(0),
+    )
 
 
 def most_further_cost(one: Tokens, further: Further, prices: Mapping[str, Price]) -> Decimal:
     """Return what they cost where every request of *one* goes to every model of its cascade."""
     calls = further.get((one.model, one.cascade), ())
-    return sum((_cost(prices[model], one.input, one.output) for model, _ in calls), Decimal(0))
+    return sum((tokens_usd(prices[model], one.input, one.output) for model, _ in calls), Decimal(0))
 
 
 def further_models(many: Iterable[Tokens], further: Further) -> set[str]:
@@ -50,8 +54,3 @@ def further_notes(many: Iterable[Tokens], further: Further) -> tuple[str, ...]:
         for (first, cascade), count in sorted(sent.items())
         if count and (first, cascade) in further
     )
-
-
-def _cost(price: Price, input_tokens: float, output_tokens: float) -> Decimal:
-    tokens = int(input_tokens) * price.input + int(output_tokens) * price.output
-    return (tokens * 1_000_000).to_integral_value() * PICO_USD

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipeline.catalogue import RECORDED, Catalogue, ProviderEntry, Quota, prices_used
+from pipeline.catalogue import RECORDED, Catalogue, ProviderEntry, Quota, prices_used, tokens_usd
 from pipeline.packing import ITEM_TOKENS, Estimate, pays
 from pipeline.plan.further import Further, Tokens, further_cost, further_models, further_notes, most_further_cost
 from pipeline.plan.timing import Choice, Lane, Timing, choose_lane
-from pipeline.records import PICO_USD, LongPrice, Price, Task
+from pipeline.records import LongPrice, Price, Task
 
 # Output tokens to expect of an answer: (fixed, per input token). Means of the recorded answers of data/night, rounded.
 EXPECTED_OUTPUT: dict[str, tuple[float, float]] = {
@@ -300,8 +300,7 @@ def expected_output(max_output_tokens: int) -> pl.Expr:
 def _cost(price: Price, input_tokens: int, output_tokens: int, step: int) -> Decimal:
     # The rows of a part are on one side of each size, so the step says which price holds for every one of them.
     prices: Price | LongPrice = price.long[step - 1] if step else price
-    # USD per million tokens is pico-USD per token times a million.
-    return ((input_tokens * prices.input + output_tokens * prices.output) * 1_000_000).to_integral_value() * PICO_USD
+    return tokens_usd(prices, input_tokens, output_tokens)
 
 
 def _minutes(requests: int, tokens: tuple[int, int], quotas: Iterable[Quota], model: str) -> float | None:

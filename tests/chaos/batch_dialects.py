@@ -55,14 +55,7 @@ class OpenAI:
                 "errors": {"data": api.problems} if failed else None,
             }
 
-        return [
-            web.post("/v1/files", upload_form(api)),
-            *_files(api),
-            web.post("/v1/batches", create),
-            web.get("/v1/batches", listing),
-            *_batches(api, "/v1/batches/{id}", shown),
-            web.post("/v1/chat/completions", api.chat),
-        ]
+        return [*_of_forms(api), *_made_at("/v1/batches", create, listing), *_batches(api, "/v1/batches/{id}", shown)]
 
 
 class Mistral:
@@ -109,14 +102,8 @@ class Mistral:
                 "errors": [{"message": problem["message"], "count": 1} for problem in api.problems],
             }
 
-        return [
-            web.post("/v1/files", upload_form(api)),
-            *_files(api),
-            web.post("/v1/batch/jobs", create),
-            web.get("/v1/batch/jobs", listing),
-            *_batches(api, "/v1/batch/jobs/{id}", shown),
-            web.post("/v1/chat/completions", api.chat),
-        ]
+        path = "/v1/batch/jobs"
+        return [*_of_forms(api), *_made_at(path, create, listing), *_batches(api, path + "/{id}", shown)]
 
 
 class Anthropic:
@@ -296,6 +283,19 @@ def deleting(api: BatchApi) -> Any:
         return api.delete(request.match_info["id"])
 
     return delete
+
+
+def _of_forms(api: BatchApi) -> list[web.RouteDef]:
+    """Return the routes of files that come as forms, and of chats."""
+    return [
+        web.post("/v1/files", upload_form(api)),
+        *_files(api),
+        web.post("/v1/chat/completions", api.chat),
+    ]
+
+
+def _made_at(path: str, create: Any, listing: Any) -> list[web.RouteDef]:
+    return [web.post(path, create), web.get(path, listing)]
 
 
 def _files(api: BatchApi) -> list[web.RouteDef]:
